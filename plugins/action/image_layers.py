@@ -1,0 +1,117 @@
+"""Say which layers of an image exist already: digest what goes into each, and ask the engine for it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail, AnsibleUndefinedVariable
+from ansible.plugins.action import ActionBase
+
+KEY_LABEL = "codex-workspace.layer.key"
+# Where bytes travel does not change what they are: these never enter a key.
+TRANSPORT = re.compile(r"codex_workspace_(scratch|build_.*|files_dir|cache_enabled)$")
+VARIABLE = re.compile(r"\b_?codex_workspace_[a-z0-9_]+")
+
+
+def digest_of_tree(root: Path) -> str:
+    """Digest a file, or every file below a directory: path, executable bit and content.
+
+    Caches of Python are passed over, since they are not shipped either.
+    """
+    digest = hashlib.sha256()
+    files = [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.is_file())
+    for path in files:
+        if "__pycache__" in path.parts:
+            continue
+        mode = "x" if os.access(path, os.X_OK) else "-"
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{path.relative_to(root.parent)}\0{mode}\0{content}\n".encode())
+    return digest.hexdigest()
+
+
+def layer_key(parent_id: str, inputs: str) -> str:
+    """Key of a layer: what it stands on and what goes into it."""
+    return hashlib.sha256(f"{parent_id}\n{inputs}".encode()).hexdigest()
+
+
+class ActionModule(ActionBase):
+    """Plan an image build.
+
+    Arguments: ``parent`` (ID of the base image), ``role_path``, ``files_dir``, ``layers`` (list of ``name``
+    and the ``files`` it takes from files_dir or the role), ``reuse`` (whether existing layers may be used).
+
+    Returns: ``parent`` (ID of the last image that can be used again), ``reused`` (list of ``name``, ``key``,
+    ``id``, ``size`` in bytes) and ``missing`` (list of ``name``, ``inputs``). The key of a missing layer is
+    known only when its parent is built.
+    """
+
+    _requires_connection = False
+    _VALID_ARGS = frozenset(("parent", "role_path", "files_dir", "layers", "reuse"))
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Compare the digests of all layers with the labels on the engine's images."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        args = self._task.args
+        images = self._images_by_key() if args["reuse"] else {}
+        parent = str(args["parent"])
+        reused: list[dict[str, Any]] = []
+        missing: list[dict[str, str]] = []
+        for layer in args["layers"]:
+            inputs = self._inputs(layer, Path(args["role_path"]), Path(args["files_dir"]), task_vars or {})
+            key = layer_key(parent, inputs)
+            if not missing and key in images:
+                parent, size = images[key]
+                reused.append({"name": layer["name"], "key": key, "id": parent, "size": size})
+            else:
+                missing.append({"name": layer["name"], "inputs": inputs})
+        result.update(changed=False, parent=parent, reused=reused, missing=missing)
+        return result
+
+    def _images_by_key(self) -> dict[str, tuple[str, int]]:
+        try:
+            import docker  # noqa: PLC0415  # missing on a controller without it: said here, not as a traceback
+        except ImportError as error:
+            message = f"{error}. Run `make` to get the locked environment, or `pip install docker`."
+            raise AnsibleActionFail(message) from error
+        try:
+            images = docker.from_env().api.images(all=True, filters={"label": [KEY_LABEL]})
+        except docker.errors.DockerException as error:
+            message = f"No Docker engine answered: {error}. Start one, or set DOCKER_HOST to one that runs."
+            raise AnsibleActionFail(message) from error
+        return {image["Labels"][KEY_LABEL]: (image["Id"], image["Size"]) for image in images}
+
+    def _inputs(self, layer: dict[str, Any], role: Path, files: Path, task_vars: dict[str, Any]) -> str:
+        tasks = role / "tasks" / f"{layer['name']}.yml"
+        sources = [tasks]
+        for name in layer.get("files", []):
+            source = next((root / name for root in (role, files) if (root / name).exists()), None)
+            if source is None:
+                message = f"Layer {layer['name']} takes {name!r}, which is neither in {role} nor in {files}."
+                raise AnsibleActionFail(message)
+            sources.append(source)
+        text = "".join(source.read_text() for source in sources if source.is_file())
+        names = sorted({name for name in VARIABLE.findall(text) if not TRANSPORT.search(name)})
+        return hashlib.sha256(
+            json.dumps(
+                {
+                    "files": [digest_of_tree(source) for source in sources],
+                    "variables": {name: self._value(name, task_vars) for name in names},
+                },
+                sort_keys=True,
+                default=str,
+            ).encode()
+        ).hexdigest()
+
+    def _value(self, name: str, task_vars: dict[str, Any]) -> Any:
+        """Value of a variable, or None for one that the layer itself registers."""
+        if name not in task_vars:
+            return None
+        try:
+            return self._templar.template(task_vars[name])
+        except AnsibleUndefinedVariable:
+            return None

@@ -1,0 +1,165 @@
+"""Read where the controller's package clients get packages: a build then needs no mirror settings."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: client_config
+short_description: Mirrors and trust of the controller's package clients
+description:
+  - Returns what apt, pip and npm are configured with on the controller, in their own files and variables.
+  - A value that is configured nowhere is an empty string, which means the client's own public default.
+options: {}
+"""
+
+EXAMPLES = r"""
+- name: Show the index that pip uses
+  ansible.builtin.debug:
+    msg: "{{ lookup('client_config').pip_index_url }}"
+"""
+
+RETURN = r"""
+_raw:
+  description: >-
+    One dict: C(apt_mirror) and C(apt_security_mirror) (URLs of Debian archives), C(pip_index_url),
+    C(npm_registry), C(ca_file) (path of an extra CA bundle), C(proxies) (dict of the variables set).
+  type: list
+  elements: dict
+"""
+
+import configparser
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins.lookup import LookupBase
+
+PROXY_VARIABLES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+
+
+def pip_config(env: Mapping[str, str], root: Path = Path("/")) -> dict[str, str]:
+    """Return pip's ``global`` options, later files over earlier ones, as pip reads them."""
+    home = Path(env.get("HOME", "/root"))
+    xdg_dirs = env.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":")
+    files = [root / d.lstrip("/") / "pip/pip.conf" for d in xdg_dirs if d]
+    files += [root / "etc/pip.conf", home / ".pip/pip.conf"]
+    files += [Path(env.get("XDG_CONFIG_HOME") or home / ".config") / "pip/pip.conf"]
+    if env.get("PIP_CONFIG_FILE"):
+        files.append(Path(env["PIP_CONFIG_FILE"]))
+    parser = configparser.RawConfigParser(strict=False)
+    parser.read([file for file in files if file.is_file()], encoding="utf-8")
+    options = dict(parser.items("global")) if parser.has_section("global") else {}
+    for option in ("index-url", "cert"):
+        value = env.get("PIP_" + option.replace("-", "_").upper())
+        if value:
+            options[option] = value
+    return options
+
+
+def npm_config(env: Mapping[str, str], root: Path = Path("/")) -> dict[str, str]:
+    """Return npm's options, the user's file over the global ones, the environment over both."""
+    home = Path(env.get("HOME", "/root"))
+    files = [root / "etc/npmrc", root / "usr/etc/npmrc", root / "usr/local/etc/npmrc"]
+    files.append(Path(env.get("NPM_CONFIG_USERCONFIG") or home / ".npmrc"))
+    options: dict[str, str] = {}
+    for file in files:
+        if not file.is_file():
+            continue
+        for line in file.read_text(encoding="utf-8").splitlines():
+            name, sep, value = line.partition("=")
+            if sep and not name.lstrip().startswith(("#", ";")):
+                options[name.strip()] = value.strip().strip('"').strip("'")
+    for name, value in env.items():
+        if name.lower().startswith("npm_config_") and value:
+            options[name.lower().removeprefix("npm_config_")] = value
+    return options
+
+
+def apt_sources(root: Path = Path("/")) -> Iterator[tuple[str, str]]:
+    """Yield (URI, suite) of every binary package source of apt, in both of its formats."""
+    etc = root / "etc/apt"
+    for file in [etc / "sources.list", *sorted((etc / "sources.list.d").glob("*"))]:
+        if not file.is_file():
+            continue
+        text = file.read_text(encoding="utf-8")
+        if file.suffix == ".sources":
+            for stanza in text.split("\n\n"):
+                yield from _deb822(stanza)
+        elif file.suffix == ".list":
+            for line in text.splitlines():
+                words = [w for w in _without_options(line).split() if w]
+                if len(words) >= 3 and words[0] == "deb":
+                    yield words[1], words[2]
+
+
+def _without_options(line: str) -> str:
+    before, bracket, rest = line.partition("[")
+    return before + rest.partition("]")[2] if bracket else line
+
+
+def _deb822(stanza: str) -> Iterator[tuple[str, str]]:
+    fields: dict[str, str] = {}
+    name = ""
+    for line in stanza.splitlines():
+        if line.startswith("#"):
+            continue
+        if line[:1].isspace():
+            fields[name] = f"{fields.get(name, '')} {line.strip()}"
+        elif ":" in line:
+            name, _, value = line.partition(":")
+            name = name.strip().lower()
+            fields[name] = value.strip()
+    if (
+        fields.get("enabled", "yes").lower() in ("no", "false")
+        or "deb" not in fields.get("types", "").split()
+    ):
+        return
+    for uri in fields.get("uris", "").split():
+        for suite in fields.get("suites", "").split():
+            yield uri, suite
+
+
+def debian_mirrors(codename: str, root: Path = Path("/")) -> tuple[str, str]:
+    """Return the controller's mirrors of the Debian archive and its security archive, empty if none.
+
+    ``codename`` is the controller's own release, which tells its archive from those of other vendors.
+    """
+    mirror = security = ""
+    for uri, suite in apt_sources(root):
+        if suite == codename:
+            mirror = mirror or uri.rstrip("/")
+        elif suite.startswith(f"{codename}-security"):
+            security = security or uri.rstrip("/")
+    return mirror, security
+
+
+def read(env: Mapping[str, str], root: Path = Path("/")) -> dict[str, Any]:
+    """Return the whole configuration; see RETURN. Files are read below ``root``."""
+    release = {}
+    if (root / "etc/os-release").is_file():
+        for line in (root / "etc/os-release").read_text(encoding="utf-8").splitlines():
+            name, _, value = line.partition("=")
+            release[name] = value.strip('"')
+    mirror = security = ""
+    if release.get("ID") == "debian":
+        mirror, security = debian_mirrors(release.get("VERSION_CODENAME", ""), root)
+    pip, npm = pip_config(env, root), npm_config(env, root)
+    candidates = (env.get("SSL_CERT_FILE"), env.get("REQUESTS_CA_BUNDLE"), pip.get("cert"), npm.get("cafile"))
+    return {
+        "apt_mirror": mirror,
+        "apt_security_mirror": security,
+        "pip_index_url": pip.get("index-url", ""),
+        "npm_registry": npm.get("registry", ""),
+        "ca_file": next((file for file in candidates if file and Path(file).is_file()), ""),
+        "proxies": {name: env[name] for name in PROXY_VARIABLES if env.get(name)},
+    }
+
+
+class LookupModule(LookupBase):
+    """See DOCUMENTATION."""
+
+    def run(
+        self, terms: list[Any], variables: dict[str, Any] | None = None, **kwargs: Any
+    ) -> list[dict[str, Any]]:
+        """Return the configuration of this controller; terms are not used."""
+        return [read(os.environ)]
