@@ -1,0 +1,1 @@
+"""The workspace's payload: what lands in /app."""

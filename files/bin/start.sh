@@ -30,7 +30,7 @@ own_directories() {
 
 main() {
   load_secrets
-  say "workspace ${WORKSPACE_ID:-(no WORKSPACE_ID)}, platform ${PLATFORM_URL:-(no PLATFORM_URL)}, uid $(id -u), $(codex --version)"
+  say "workspace ${WORKSPACE_ID:-(no WORKSPACE_ID)}, platform ${PLATFORM_URL:-(no PLATFORM_URL)}, uid $(id -u)"
 
   local drop=()
   if (($(id -u) == 0)); then

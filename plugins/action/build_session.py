@@ -22,8 +22,8 @@ rm -rf "$3"
 class ActionModule(ActionBase):
     """Start a build's session.
 
-    Returns: ``build_id``, the name of the build's volume and, with a hyphen, the prefix of its containers' names;
-    ``scratch``, a new directory on the controller that goes with the build.
+    Returns: ``build_id``, the name of the build's volume and, with a hyphen, the prefix of its containers'
+    names; ``scratch``, a new directory on the controller that goes with the build.
     """
 
     _requires_connection = False

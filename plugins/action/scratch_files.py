@@ -12,8 +12,8 @@ from ansible.plugins.action import ActionBase
 class ActionModule(ActionBase):
     """Write files and make directories.
 
-    Arguments: ``path`` (an existing directory), ``files`` (dict of name and content; each is written with mode
-    0600, since an address may hold a password), ``directories`` (list of names; each gets mode 1777).
+    Arguments: ``path`` (an existing directory), ``files`` (dict of name and content; each is written with
+    mode 0600, since an address may hold a password), ``directories`` (list of names; each gets mode 1777).
     """
 
     _requires_connection = False

@@ -1,0 +1,67 @@
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+# Variables of the build, such as ARGS="-e codex_workspace_base_source=bootstrap".
+ARGS ?=
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.locked: requirements.txt scripts/venv.sh
+	scripts/venv.sh $(VENV)
+
+.PHONY: venv
+venv: $(VENV)/.locked ## Make the controller's environment in .venv from the locked requirements
+
+.PHONY: engine
+engine: venv ## Find a Docker engine, or install and start Debian's
+	ansible-playbook playbooks/engine.yml $(ARGS)
+
+.PHONY: engine-stop
+engine-stop: venv ## Stop an engine that `make engine` started in the background
+	ansible-playbook playbooks/engine.yml -e codex_workspace_engine_state=stopped
+
+.PHONY: build
+build: venv ## Build, check and tag codex-workspace:latest
+	ansible-playbook build.yml $(ARGS)
+
+.PHONY: lint
+lint: venv ## Run every linter and type checker
+	scripts/lint.sh
+
+.PHONY: unit
+unit: venv ## Run the unit tests: no engine needed
+	pytest tests/unit
+
+.PHONY: image-test
+image-test: build ## Check the built image against its contract
+	pytest tests/image
+
+.PHONY: build-test
+build-test: build ## Break the build in every known way, and see it refuse
+	pytest tests/build
+
+.PHONY: molecule
+molecule: engine ## Apply the role to containers of Debian 13 and 12, destroy to destroy
+	scripts/molecule.sh
+
+.PHONY: test
+test: lint unit image-test build-test molecule ## Run every test there is
+
+.PHONY: bench
+bench: build ## Compare this build with a plain Dockerfile of the same layers
+	bench/run.py $(ARGS)
+
+.PHONY: lock
+lock: ## Compile the requirements anew, with hashes
+	uv pip compile --universal --python-version 3.11 --generate-hashes --quiet --custom-compile-command "make lock" --upgrade files/app/requirements.in --output-file files/app/requirements.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --quiet --custom-compile-command "make lock" --upgrade requirements.in --output-file requirements.txt
+
+.PHONY: clean
+clean: ## Remove the environment, caches, and the images of this repository
+	scripts/clean.sh
