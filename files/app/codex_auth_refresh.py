@@ -1,11 +1,12 @@
 """One round of the refresh watchdog: look at codex's auth.json, and refresh its tokens when they are due.
 
-Run by `codex_auth_refresh.sh`, which finds a Python and sleeps between rounds. Only the standard library is used, and
-nothing newer than Python 3.9, for it must work in whatever Python that entry finds. `docs/auth-refresh.md` lists the
-exit codes, the reasons and the settings. Facts about codex 0.130.0 that shape this module:
+Run by `codex_auth_refresh.sh`, which finds a Python and sleeps between rounds. Only the standard library is
+used, and nothing newer than Python 3.9, for it must work in whatever Python that entry finds.
+`docs/auth-refresh.md` lists the exit codes, the reasons and the settings. Facts that shape this module:
 
-* It rewrites auth.json in place and truncates it first, without any lock, so a reader can meet an empty or half file.
-* A refresh token is single-use: the answer that brings its successor must not be lost once it has been asked for.
+* codex 0.130.0 rewrites auth.json in place and truncates it first, without any lock, so a reader can meet an
+  empty or half file.
+* A refresh token is single-use: the answer that brings its successor must not be lost once it was asked for.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ EXIT_USAGE = 64
 
 
 class Result(NamedTuple):
-    """What a round reports: `reason` is one of the stable words of docs/auth-refresh.md, `detail` is for people."""
+    """What a round reports: `reason` is a stable word of docs/auth-refresh.md, `detail` is for people."""
 
     outcome: Outcome
     reason: str
@@ -88,7 +89,7 @@ class SettingError(Exception):
 
 
 class ExchangeInterruptedError(Exception):
-    """The time for the answer is over. Not an OSError, which the standard library would take for one bad address."""
+    """The time for the answer is over. Not an OSError: the standard library would try the next address."""
 
 
 def skip(reason: str, detail: str = "") -> NotRefreshedError:
@@ -106,7 +107,7 @@ def permanent(reason: str, detail: str = "") -> NotRefreshedError:
     return NotRefreshedError(Outcome.PERMANENT, reason, detail)
 
 
-# --- settings ---------------------------------------------------------------------------------------------------
+# --- settings -----------------------------------------------------------------------------------------------
 
 
 class Settings(NamedTuple):
@@ -128,9 +129,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     try:
         auth_file = Path(home).expanduser() / "auth.json"
     except RuntimeError:
-        raise SettingError(
-            "neither CODEX_HOME nor HOME is set: set CODEX_HOME to codex's directory"
-        ) from None
+        raise SettingError("CODEX_HOME is not set and there is no home directory: set CODEX_HOME") from None
     return Settings(
         auth_file=auth_file,
         url=_url(environment.get("CODEX_REFRESH_TOKEN_URL_OVERRIDE") or DEFAULT_URL),
@@ -150,26 +149,26 @@ def _seconds(environment: Mapping[str, str], name: str, default: int) -> int:
 
 
 def _url(text: str) -> str:
-    match = re.fullmatch(
-        r"(https?)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?(?:[/?][!-~]*)?", text
-    )
-    loopback = match and re.fullmatch(r"localhost|127(\.[0-9]{1,3}){3}|\[::1\]", match.group(2))
-    if match and "#" not in text and (match.group(1) == "https" or loopback):
-        return text
+    pattern = r"(https?)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?(?:[/?][!-~]*)?"
+    match = re.fullmatch(pattern, text)
+    if match and "#" not in text and int(match.group(3) or 0) <= 65535:
+        octet = r"\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])"
+        if match.group(1) == "https" or re.fullmatch(rf"localhost|127({octet}){{3}}|\[::1\]", match.group(2)):
+            return text
     given = "a URL with credentials" if "@" in text else repr(text)
     raise SettingError(
-        f"CODEX_REFRESH_TOKEN_URL_OVERRIDE is {given}: give an https:// URL without user name and fragment (http:// "
-        f"only to a loopback address), or unset it for {DEFAULT_URL}"
+        f"CODEX_REFRESH_TOKEN_URL_OVERRIDE is {given}: give an https:// URL without user name and fragment "
+        f"(http:// only to a loopback address), or unset it for {DEFAULT_URL}"
     )
 
 
-# --- signals ----------------------------------------------------------------------------------------------------
+# --- signals ------------------------------------------------------------------------------------------------
 
 
 class Patience:
     """Lets SIGTERM end the round at once, except while tokens may be on their way or are being saved.
 
-    One timer bounds the whole exchange, name look-up and slow senders included, which socket time-outs do not.
+    One timer bounds the whole exchange with name look-up and slow senders, which socket time-outs do not.
     """
 
     def __init__(self) -> None:
@@ -212,15 +211,15 @@ class Patience:
             raise ExchangeInterruptedError
 
 
-# --- what the file says -----------------------------------------------------------------------------------------
+# --- what the file says -------------------------------------------------------------------------------------
 
 
 def read_document(path: Path) -> Document:
     """Read auth.json, again a few times if it looks as if codex were just writing it.
 
     Raises:
-        NotRefreshedError: it is absent or empty (skip), or cannot be read or parsed (transient: somebody may repair
-            it, and until then it is left as it is).
+        NotRefreshedError: it is absent or empty (skip), or cannot be read or parsed (transient: somebody may
+            repair it, and until then it is left as it is).
     """
     for pause in (*REREAD_SECONDS, None):
         try:
@@ -329,17 +328,16 @@ def format_time(seconds: float) -> str:
 def why_refresh(document: Mapping[str, Any], settings: Settings, now: float) -> str:
     """Return the reason for which the tokens are due.
 
-    A `last_refresh` in the future tells nothing, since a clock was wrong then or is wrong now; one refresh writes it
-    anew. Without a readable expiry only a known and small age counts as fresh.
+    A `last_refresh` in the future tells nothing, since a clock was wrong then or is wrong now; one refresh
+    writes it anew. Without a readable expiry only a known and small age counts as fresh.
 
     Raises:
         NotRefreshedError: they are not due, or this is no subscription (skip).
     """
     mode = document.get("auth_mode")
     if mode is None:  # as codex itself decides
-        mode = (
-            "apikey" if document.get("OPENAI_API_KEY") is not None or not tokens_of(document) else "chatgpt"
-        )
+        has_key = document.get("OPENAI_API_KEY") is not None
+        mode = "chatgpt" if tokens_of(document) and not has_key else "apikey"
     if mode != "chatgpt":
         raise skip("not_subscription", "auth.json is not for a ChatGPT subscription")
     tokens = tokens_of(document)
@@ -364,7 +362,7 @@ def why_refresh(document: Mapping[str, Any], settings: Settings, now: float) -> 
     raise skip("fresh", f"access token expires {until}, last refresh {since}")
 
 
-# --- asking for new tokens --------------------------------------------------------------------------------------
+# --- asking for new tokens ----------------------------------------------------------------------------------
 
 
 def exchange(url: str, refresh_token: str, patience: Patience) -> Document:
@@ -408,7 +406,7 @@ def exchange(url: str, refresh_token: str, patience: Patience) -> Document:
         if patience.stopped:
             raise transient("interrupted", "told to stop while no answer had come") from None
         raise transient("timeout", f"no complete answer in {REQUEST_SECONDS:g} s") from None
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, UnicodeError) as error:  # the last: no host name
         raise _network_failure(error) from None
     return read_answer(code, raw)
 
@@ -426,9 +424,9 @@ def _network_failure(error: Exception) -> NotRefreshedError:
 def read_answer(code: int, raw: bytes) -> Document:
     """Judge the answer to a refresh request; return the tokens that it brought.
 
-    401 is permanent, and 400 with a code that speaks of the token itself: the three that OpenAI documents, and
-    OAuth's own `invalid_grant` (RFC 6749, 5.2), which says the same. Every other 4xx is transient: it speaks of the
-    request or of what stands between (a proxy, a firewall), and signing in again would not help.
+    401 is permanent, and 400 with a code that speaks of the token itself: the three that OpenAI documents and
+    OAuth's own `invalid_grant` (RFC 6749, 5.2), which says the same. Every other 4xx is transient: it speaks
+    of the request or of what stands between (a proxy, a firewall), and a new sign-in would not help.
 
     Raises:
         NotRefreshedError: transient or permanent.
@@ -437,9 +435,7 @@ def read_answer(code: int, raw: bytes) -> Document:
     if code in {400, 401}:
         rejected = _rejected_code(body or {})
         if rejected or code == 401:
-            raise permanent(
-                rejected or "http_401", "the refresh token is not accepted any more: sign in again"
-            )
+            raise permanent(rejected or "http_401", "the refresh token is refused: sign in again")
     if not 200 <= code < 300:
         raise transient(f"http_{code}", "the refresh token stays as it is")
     if len(raw) > ANSWER_LIMIT_BYTES:
@@ -460,7 +456,7 @@ def _rejected_code(body: Mapping[str, Any]) -> str:
     return found if isinstance(found, str) and found in REJECTED_CODES else ""
 
 
-# --- saving -----------------------------------------------------------------------------------------------------
+# --- saving -------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -519,10 +515,10 @@ def encode(document: Mapping[str, Any]) -> bytes:
 
 
 class Slot:
-    """The temporary file that will become auth.json, with its room on the disk taken before anything is asked for.
+    """The temporary file that will become auth.json; its room on the disk is taken before anything is sent.
 
-    Its name carries the fingerprint of the refresh token that is to be spent: when a crash or a full disk leaves it
-    behind complete, the next round knows it for the successor of exactly that token and puts it in place.
+    Its name carries the fingerprint of the refresh token that is to be spent: when a crash leaves it behind
+    complete, the next round knows it for the successor of exactly that token and puts it in place.
     """
 
     def __init__(self, target: Path, refresh_token: str) -> None:
@@ -545,6 +541,7 @@ class Slot:
         if not text_of(tokens, "refresh_token") or tokens.get("account_id") != account:
             self._path.unlink()
             return False
+        self._holds_tokens = True
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         self.commit(raw)
         return True
@@ -580,8 +577,9 @@ class Slot:
             with self._target.open("r+b") as file:
                 _write_whole(file.fileno(), content)
             self._path.unlink()
-        _fsync_directory(self._target.parent)
         self._holds_tokens = False
+        with suppress(OSError):  # in place it is; not every file system can sync a directory
+            _fsync_directory(self._target.parent)
 
     def close(self) -> None:
         """Remove the temporary file, unless it is the only place that holds the new tokens."""
@@ -594,33 +592,33 @@ class Slot:
 def merge(before: Document, current: Document | None, fields: Mapping[str, str], now: float) -> Document:
     """Put the answer's fields into what is in the file by now, and nothing else.
 
-    Where the file cannot be read any more (`current` is None: a writer died half-way, the disk was full) the document
-    that was read before is the base, since otherwise the only valid token would be lost.
+    Where the file cannot be read any more (`current` is None: a writer died half-way, the disk was full) the
+    document that was read before is the base, since otherwise the only valid token would be lost.
 
     Raises:
-        NotRefreshedError: skip, when the file holds another refresh token by now: codex refreshed by itself or
-            somebody signed in, and running codex processes hold that one. Only a file of the same account that went
-            back in time (an old copy was restored) does not win over the answer.
+        NotRefreshedError: skip, when the file holds another refresh token by now: codex refreshed it or
+            somebody signed in, and running codex processes hold that one. Only a file of the same account
+            that went back in time (an old copy was restored) does not win over the answer.
     """
-    if current is not None:
-        theirs, ours = tokens_of(current), tokens_of(before)
-        if theirs.get("refresh_token") != ours.get("refresh_token"):
-            then, start = parse_time(current.get("last_refresh")), parse_time(before.get("last_refresh"))
-            restored = then is not None and start is not None and then < start
-            if theirs.get("account_id") != ours.get("account_id") or not restored:
-                raise skip("changed_under_way", "auth.json got other tokens meanwhile; they are kept")
     base = before if current is None else current
-    merged = {**base, "tokens": {**tokens_of(base), **fields}}
+    tokens, ours = tokens_of(base), tokens_of(before)
+    if tokens.get("refresh_token") != ours.get("refresh_token"):
+        then, start = parse_time(base.get("last_refresh")), parse_time(before.get("last_refresh"))
+        restored = then is not None and start is not None and then < start
+        if tokens.get("account_id") != ours.get("account_id") or not restored:
+            raise skip("changed_under_way", "auth.json got other tokens meanwhile; they are kept")
+        tokens = {**tokens, **ours}
+    merged = {**base, "tokens": {**tokens, **fields}}
     if "access_token" in fields:
         merged["last_refresh"] = format_time(now)
     return merged
 
 
-# --- the round --------------------------------------------------------------------------------------------------
+# --- the round ----------------------------------------------------------------------------------------------
 
 
 class Round:
-    """One look at auth.json with all that follows from it. `settings.auth_file` may be a link, which is kept."""
+    """One look at auth.json with all that follows from it. Where auth.json is a link, the link is kept."""
 
     def __init__(self, settings: Settings, patience: Patience) -> None:
         self._settings = settings
@@ -666,7 +664,12 @@ class Round:
                 raise transient(
                     "cannot_save", f"{self._target}: {error.strerror}; nothing was sent"
                 ) from None
-            fields = exchange(self._settings.url, refresh_token, self._patience)
+            try:
+                fields = exchange(self._settings.url, refresh_token, self._patience)
+            except NotRefreshedError as error:
+                if error.result.outcome is Outcome.PERMANENT and self._replaced(refresh_token):
+                    raise skip("changed_under_way", "codex spent this refresh token first") from None
+                raise
             self._save(slot, before, fields)
         finally:
             slot.close()
@@ -683,12 +686,16 @@ class Round:
                 if pause is None:
                     raise transient(
                         "save_failed",
-                        f"NEW TOKENS COULD NOT BE SAVED to {self._target}: {error.strerror}. The old refresh token is "
-                        "spent: make room, let the next round try, and sign in again if it is refused",
+                        f"NEW TOKENS COULD NOT BE SAVED to {self._target}: {error.strerror}. The old refresh "
+                        "token is spent: repair it, let the next round try, sign in again if it ends with 3",
                     ) from None
                 time.sleep(pause)
             else:
                 return
+
+    def _replaced(self, refresh_token: str) -> bool:
+        current = self._current()
+        return current is not None and text_of(tokens_of(current), "refresh_token") != refresh_token
 
     def _current(self) -> Document | None:
         try:
