@@ -689,6 +689,7 @@ class Round:
                         f"NEW TOKENS COULD NOT BE SAVED to {self._target}: {error.strerror}. The old refresh "
                         "token is spent: repair it, let the next round try, sign in again if it ends with 3",
                     ) from None
+                say(f"warning: the new tokens are not saved yet ({error.strerror}), trying again")
                 time.sleep(pause)
             else:
                 return

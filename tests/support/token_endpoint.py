@@ -58,10 +58,10 @@ def _examine(method: str, path: str, content_type: str, raw: bytes) -> tuple[dic
 class TokenEndpoint:
     """Serves in threads of its own. Use as a context manager.
 
-    `grants` holds the refresh tokens that are accepted, `used` those that were, `seen` all that came. `replies`
-    are given first, in order, and spend nothing. `extra` changes the members of an answer (`...` removes one).
-    `hold()` keeps answers back until `release()`; the token is spent on arrival, as by the real one. `faults`
-    lists what a request got wrong: a test that ends with any has failed.
+    `grants` holds the refresh tokens that are accepted, `used` those that were, `seen` all that came.
+    `replies` are given first, in order, and spend nothing. `extra` changes the members of an answer (`...`
+    removes one). `hold()` keeps answers back until `release()`; the token is spent on arrival, as by the real
+    one. `faults` lists what a request got wrong: a test that ends with any has failed.
     """
 
     def __init__(self) -> None:
