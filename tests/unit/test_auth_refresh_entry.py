@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import shutil
 import signal
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from codex_auth_refresh import REJECTED_CODES
 from support.token_endpoint import Reply, TokenEndpoint
 from support.watchdog import (
     APP,
@@ -93,7 +95,7 @@ def test_a_wrong_setting_is_one_clear_line_before_anything_is_done(
     home: Home, endpoint: TokenEndpoint, options: list[str], name: str, value: str
 ) -> None:
     home.write(auth_document())
-    code, _, log = home.run(*options, **{name: value})
+    code, _, log = home.run(*options, command=None, **{name: value})
     assert code == 64, log
     assert len(log.splitlines()) == 1
     assert name in log
@@ -101,6 +103,22 @@ def test_a_wrong_setting_is_one_clear_line_before_anything_is_done(
     assert "pw-secret" not in log
     assert endpoint.seen == []
     assert [path.name for path in home.path.iterdir()] == ["auth.json"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://auth.example.com/oauth/token?a=b",
+        "https://auth.example.com",
+        "https://[2001:db8::1]:8443/token",
+        "http://localhost:1/token",
+        "http://127.0.0.1/token",
+        "http://127.9.8.255:65535/token",
+        "http://[::1]:80/token",
+    ],
+)
+def test_every_address_that_keeps_the_token_secret_is_allowed(home: Home, url: str) -> None:
+    assert home.run("--once", CODEX_REFRESH_TOKEN_URL_OVERRIDE=url)[:2] == (1, "skip:no_auth_json")
 
 
 def test_the_margin_and_the_age_can_be_tuned(home: Home) -> None:
@@ -118,22 +136,22 @@ def test_the_margin_and_the_age_can_be_tuned(home: Home) -> None:
 def test_an_empty_setting_counts_as_unset(home: Home) -> None:
     home.write(auth_document(expires_in=DAY))
     names = ("REFRESH_INTERVAL", "SAFETY_MARGIN", "STALE_AFTER")
-    assert home.run("--once", **{f"CODEX_AUTH_{name}_SECONDS": "" for name in names})[0] == 1
+    assert home.run("--once", command=None, **{f"CODEX_AUTH_{name}_SECONDS": "" for name in names})[0] == 1
 
 
 # --- the search for a Python --------------------------------------------------------------------------------
 
 
 class Machine:
-    """The real entry with its fixed paths moved below a directory, where Pythons can be put and taken away."""
+    """The real entry with its fixed paths moved below a directory, where Pythons can come and go."""
 
     def __init__(self, root: Path, home: Home) -> None:
         self.root, self.home = root, home
         self.used = root / "used"
-        self.used.touch()
         self.bin = root / "bin"
         for directory in (self.bin, root / "files/bin"):
             directory.mkdir(parents=True)
+        self.used.touch()
         (root / "files/app").symlink_to(APP)
         for tool in ("bash", "sleep", "cat"):
             found = shutil.which(tool)
@@ -370,3 +388,15 @@ def test_the_loop_ends_when_no_python_is_left(machine: Machine) -> None:
 
 def test_the_entry_is_executable() -> None:
     assert os.access(ENTRY, os.X_OK)
+
+
+def test_the_manual_names_every_reason_setting_and_exit_code() -> None:
+    manual = (APP.parents[1] / "docs/auth-refresh.md").read_text()
+    source = (APP / "codex_auth_refresh.py").read_text()
+    reasons = set(re.findall(r'(?:skip|transient|permanent)\(\s*"([a-z_0-9]+)"', source))
+    reasons |= set(re.findall(r'return "([a-z_]+)"', source))
+    assert {"fresh", "cannot_save", "age_unknown", "recovered"} <= reasons
+    words = [*reasons, *REJECTED_CODES, *re.findall(r"\bCODEX_[A-Z_]+\b", source)]
+    assert [word for word in words if word not in manual] == []
+    for code in (0, 1, 2, 3, 64, 70, 127):
+        assert f"\n| {code} |" in manual

@@ -1,4 +1,4 @@
-"""What may happen while the watchdog waits for its answer: no single-use token is lost, spent twice or shown."""
+"""What may happen while the watchdog waits: no single-use token is lost, spent twice or shown."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_a_permanent_failure_is_not_sent_again_until_the_file_changes(
     assert home.status()["rejected_refresh_token_sha256"] == rejected
 
     assert home.run("--once")[:2] == (3, f"permanent:{reason}"), "remembered by a new process"
-    home.write("")
+    home.write({})
     assert home.run("--once")[0] == 1
     home.write(auth_document())
     assert home.run("--once")[0] == 3, "other rounds in between do not make it forget"
@@ -197,9 +197,15 @@ def test_a_spent_token_is_refused_by_the_endpoint_itself(home: Home, endpoint: T
 # --- a full disk and a crash --------------------------------------------------------------------------------
 
 
-def limit_files(pid: int, size: int) -> None:
+def fill_disk_for(pid: int) -> None:
+    """Let every write of the process to a file fail from now on."""
     hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]
-    resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, hard))
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, hard))
+
+
+def make_room_for(pid: int) -> None:
+    hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
 
 
 def test_nothing_is_sent_when_there_is_no_room_for_the_answer(home: Home, endpoint: TokenEndpoint) -> None:
@@ -218,10 +224,10 @@ def test_new_tokens_are_saved_as_soon_as_they_can_be(home: Home, endpoint: Token
     endpoint.hold()
     process = home.start(command=module_with(SAVE_AGAIN_SECONDS=(0.1,) * 300))
     endpoint.wait_for_request()
-    limit_files(process.pid, 0)
+    fill_disk_for(process.pid)
     endpoint.release()
     wait_until(lambda: "not saved yet" in process.log(), "it says that it could not save")
-    limit_files(process.pid, resource.RLIM_INFINITY)
+    make_room_for(process.pid)
     assert process.result()[0] == 0
     assert home.document()["tokens"]["refresh_token"] == "rt-secret-issued-1"
 
@@ -234,7 +240,7 @@ def test_tokens_that_cannot_be_saved_are_mourned_loudly_and_the_old_file_is_whol
     endpoint.hold()
     process = home.start(command=module_with(SAVE_AGAIN_SECONDS=(0.01,)))
     endpoint.wait_for_request()
-    limit_files(process.pid, 0)
+    fill_disk_for(process.pid)
     endpoint.release()
     code, word, log = process.result()
     assert (code, word) == (2, "transient:save_failed"), log
@@ -330,7 +336,8 @@ def test_no_token_is_seen_anywhere_but_in_auth_json(home: Home, endpoint: TokenE
     (python,) = children(loop.pid)
     assert b"CODEX_HOME" in readable(Path(f"/proc/{python}/environ"))
     environments = readable(Path(f"/proc/{python}/environ"))
-    arguments = b"".join(readable(path / "cmdline") for path in Path("/proc").glob("[0-9]*"))
+    arguments = b"".join(readable(Path(f"/proc/{pid}/cmdline")) for pid in (loop.pid, python))
+    assert b"codex_auth_refresh" in arguments
     endpoint.release()
     wait_until(lambda: "refreshed:" in loop.log(), "the round ends")
     wait_until(lambda: [pid for pid in children(loop.pid) if pid != python], "the loop sleeps")
