@@ -1,0 +1,187 @@
+#!/usr/bin/env bash
+# Keeps the ChatGPT tokens in codex's auth.json fresh. The work is done by codex_auth_refresh.py; this entry finds a
+# Python for it, and sleeps between rounds, since a sleeping shell is a fifth of a sleeping Python.
+set -uo pipefail
+
+readonly EXIT_USAGE=64 EXIT_BROKEN=70 EXIT_NO_PYTHON=127
+readonly DEFAULT_INTERVAL=21600 LONGEST_INTERVAL=31536000 FIRST_RETRY=60
+
+# All that a child is given. auth.json may be in the environment too (CODEX_AUTH_JSON), beside other credentials.
+readonly KEPT_VARIABLES=" PATH HOME USER LOGNAME LANG LC_ALL LC_CTYPE TZ TMPDIR CODEX_HOME CODEX_PYTHON \
+CODEX_AUTH_REFRESH_INTERVAL_SECONDS CODEX_AUTH_SAFETY_MARGIN_SECONDS CODEX_AUTH_STALE_AFTER_SECONDS \
+CODEX_REFRESH_TOKEN_URL_OVERRIDE SSL_CERT_FILE SSL_CERT_DIR \
+HTTPS_PROXY https_proxy ALL_PROXY all_proxy NO_PROXY no_proxy "
+
+# A module that does not even load would leave Python with exit code 1, which here means "skipped".
+readonly BOOTSTRAP='
+import runpy, sys
+try:
+    runpy.run_path(sys.argv[1], run_name="__main__")
+except Exception as error:
+    print(f"codex_auth_refresh: {sys.argv[1]} does not load: {type(error).__name__}", file=sys.stderr)
+    sys.exit(70)
+'
+
+usage() {
+    cat <<'TEXT'
+Usage: codex_auth_refresh.sh [--once | --help]
+
+Refreshes the ChatGPT tokens in $CODEX_HOME/auth.json when they are about to expire.
+Without an option it does so every CODEX_AUTH_REFRESH_INTERVAL_SECONDS until it is stopped.
+
+  --once   one round; its exit code is the result's
+  --help   this text
+
+Exit codes: 0 refreshed, 1 skipped, 2 transient failure, 3 permanent failure (sign in again),
+64 wrong option or setting, 70 broken installation, 127 no Python.
+
+Environment (seconds): CODEX_AUTH_REFRESH_INTERVAL_SECONDS (21600),
+CODEX_AUTH_SAFETY_MARGIN_SECONDS (14400), CODEX_AUTH_STALE_AFTER_SECONDS (604800).
+Also: CODEX_HOME (~/.codex), CODEX_PYTHON, CODEX_REFRESH_TOKEN_URL_OVERRIDE.
+TEXT
+}
+
+say() {
+    printf 'codex_auth_refresh: %s\n' "$*" >&2
+}
+
+drop_other_variables() {
+    local name
+    while IFS= read -r name; do
+        case $KEPT_VARIABLES in
+            *" $name "*) ;;
+            *) export -n "${name?}" ;;
+        esac
+    done < <(compgen -e)
+}
+
+check_interval() {
+    interval=${CODEX_AUTH_REFRESH_INTERVAL_SECONDS:-$DEFAULT_INTERVAL}
+    if [[ ! $interval =~ ^[0-9]{1,8}$ ]] || ((10#$interval < 1 || 10#$interval > LONGEST_INTERVAL)); then
+        say "CODEX_AUTH_REFRESH_INTERVAL_SECONDS is '${interval//[![:print:]]/?}': give a whole number of seconds" \
+            "from 1 to $LONGEST_INTERVAL, or unset it for $DEFAULT_INTERVAL"
+        exit "$EXIT_USAGE"
+    fi
+    interval=$((10#$interval))
+}
+
+find_module() {
+    local here=${BASH_SOURCE[0]%/*} candidate
+    [[ $here != "${BASH_SOURCE[0]}" ]] || here=.
+    # In the repository files/bin is beside files/app; installed, the module is in /app.
+    for candidate in "$here/../app/codex_auth_refresh.py" /app/codex_auth_refresh.py; do
+        if [[ -r $candidate ]]; then
+            module=$candidate
+            return
+        fi
+    done
+    say "codex_auth_refresh.py is neither in $here/../app nor in /app: install it"
+    exit "$EXIT_BROKEN"
+}
+
+runs() {
+    [[ -f $1 && -x $1 ]] &&
+        "$1" -I -S -c 'import ssl, sys; sys.exit(sys.version_info < (3, 9))' </dev/null >/dev/null 2>&1
+}
+
+# Sets `python`. A wrong CODEX_PYTHON is said and passed over: one path that was not there once stopped every refresh.
+find_python() {
+    local candidate
+    python=
+    if [[ -n ${CODEX_PYTHON:-} ]]; then
+        if runs "$CODEX_PYTHON"; then
+            python=$CODEX_PYTHON
+            return
+        fi
+        say "CODEX_PYTHON is '${CODEX_PYTHON//[![:print:]]/?}', which is not a Python 3.9 or newer that runs:" \
+            "looking for another"
+    fi
+    while IFS= read -r candidate; do
+        if runs "$candidate"; then
+            python=$candidate
+            return
+        fi
+    done < <(
+        printf '%s\n' /opt/molecule-venv/bin/python3
+        type -aP python3
+        printf '%s\n' /usr/local/bin/python3 /usr/bin/python3
+    )
+    say "no Python 3.9 or newer that runs: neither CODEX_PYTHON nor /opt/molecule-venv/bin/python3, python3 on PATH," \
+        "/usr/local/bin/python3 or /usr/bin/python3; install one or set CODEX_PYTHON"
+    exit "$EXIT_NO_PYTHON"
+}
+
+# Ends as the signal would have ended it, once the child has saved what it may just have been sent.
+stop() {
+    local signal=$1 number=$2 pid
+    trap '' HUP INT TERM
+    for pid in $(jobs -p); do
+        kill -TERM "$pid" 2>/dev/null
+    done
+    wait
+    trap - "$signal"
+    kill -s "$signal" "$$"
+    exit $((128 + number)) # PID 1 outlives its own signal
+}
+
+run_round() {
+    find_python
+    "$python" -I -S -B -c "$BOOTSTRAP" "$module" </dev/null &
+    wait "$!"
+}
+
+pause() {
+    sleep "$1" >/dev/null 2>&1 &
+    wait "$!"
+}
+
+loop() {
+    local result retry=$FIRST_RETRY delay
+    trap 'stop HUP 1' HUP
+    trap 'stop INT 2' INT
+    trap 'stop TERM 15' TERM
+    while true; do
+        run_round
+        result=$?
+        delay=$interval
+        case $result in
+            0 | 1 | 3) retry=$FIRST_RETRY ;;
+            "$EXIT_USAGE" | "$EXIT_BROKEN") exit "$result" ;;
+            *)
+                delay=$((retry < interval ? retry : interval))
+                retry=$((delay * 2))
+                ;;
+        esac
+        pause "$delay"
+    done
+}
+
+main() {
+    local once=
+    case ${1-} in
+        '') ;;
+        --once) once=yes ;;
+        --help | -h)
+            usage
+            exit 0
+            ;;
+        *)
+            say "unknown option '${1//[![:print:]]/?}'"
+            usage >&2
+            exit "$EXIT_USAGE"
+            ;;
+    esac
+    if (($# > 1)); then
+        say "one option at most, $# given"
+        usage >&2
+        exit "$EXIT_USAGE"
+    fi
+    drop_other_variables
+    check_interval
+    find_module
+    [[ -n $once ]] || loop
+    find_python
+    exec "$python" -I -S -B -c "$BOOTSTRAP" "$module" </dev/null
+}
+
+main "$@"

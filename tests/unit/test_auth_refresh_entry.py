@@ -1,0 +1,402 @@
+"""The shell entry of the refresh watchdog: options, settings, the search for a Python, the loop."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from codex_auth_refresh import REJECTED_CODES
+from support.token_endpoint import Reply, TokenEndpoint
+from support.watchdog import (
+    APP,
+    DAY,
+    ENTRY,
+    REFRESH_TOKEN,
+    Home,
+    auth_document,
+    children,
+    wait_until,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def endpoint() -> Iterator[TokenEndpoint]:
+    with TokenEndpoint() as served:
+        served.grants.add(REFRESH_TOKEN)
+        yield served
+
+
+@pytest.fixture
+def home(tmp_path: Path, endpoint: TokenEndpoint) -> Home:
+    return Home(tmp_path / "codex", endpoint.url)
+
+
+# --- options and settings -----------------------------------------------------------------------------------
+
+
+def test_help_tells_every_setting_and_exit_code(home: Home) -> None:
+    code, _, log = home.run("--help")
+    assert code == 0
+    for word in (
+        "--once",
+        "CODEX_AUTH_REFRESH_INTERVAL_SECONDS (21600)",
+        "CODEX_AUTH_SAFETY_MARGIN_SECONDS (14400)",
+        "CODEX_AUTH_STALE_AFTER_SECONDS (604800)",
+        "CODEX_REFRESH_TOKEN_URL_OVERRIDE",
+        "0 refreshed, 1 skipped, 2 transient failure, 3 permanent failure",
+        "64 wrong option",
+        "127 no Python",
+    ):
+        assert word in log
+
+
+@pytest.mark.parametrize("options", [["--twice"], ["once"], ["--once", "--once"]])
+def test_a_wrong_option_is_refused_with_the_usage(
+    home: Home, endpoint: TokenEndpoint, options: list[str]
+) -> None:
+    home.write(auth_document())
+    code, _, log = home.run(*options)
+    assert code == 64
+    assert "Usage:" in log
+    assert endpoint.seen == []
+
+
+@pytest.mark.parametrize("options", [[], ["--once"]], ids=["loop", "once"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(
+            (f"CODEX_AUTH_{name}_SECONDS", value)
+            for name in ("REFRESH_INTERVAL", "SAFETY_MARGIN", "STALE_AFTER")
+            for value in ("-1", "4h", "1.5", " 1", "31536001", "999999999999", "1\n2")
+        ),
+        ("CODEX_AUTH_REFRESH_INTERVAL_SECONDS", "0"),
+        ("CODEX_REFRESH_TOKEN_URL_OVERRIDE", "http://auth.example.com/token"),
+        ("CODEX_REFRESH_TOKEN_URL_OVERRIDE", "http://127.0.0.1.example.com/token"),
+        ("CODEX_REFRESH_TOKEN_URL_OVERRIDE", "http://127.0.0.999/token"),
+        ("CODEX_REFRESH_TOKEN_URL_OVERRIDE", "https://user:pw-secret@auth.example.com/"),
+        ("CODEX_REFRESH_TOKEN_URL_OVERRIDE", "https://auth.example.com:99999/"),
+        ("CODEX_REFRESH_TOKEN_URL_OVERRIDE", "https://auth.example.com/#x"),
+        ("CODEX_REFRESH_TOKEN_URL_OVERRIDE", "file:///etc/passwd"),
+        ("CODEX_REFRESH_TOKEN_URL_OVERRIDE", "auth.example.com"),
+    ],
+)
+def test_a_wrong_setting_is_one_clear_line_before_anything_is_done(
+    home: Home, endpoint: TokenEndpoint, options: list[str], name: str, value: str
+) -> None:
+    home.write(auth_document())
+    code, _, log = home.run(*options, command=None, **{name: value})
+    assert code == 64, log
+    assert len(log.splitlines()) == 1
+    assert name in log
+    assert "unset it for" in log
+    assert "pw-secret" not in log
+    assert endpoint.seen == []
+    assert [path.name for path in home.path.iterdir()] == ["auth.json"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://auth.example.com/oauth/token?a=b",
+        "https://auth.example.com",
+        "https://[2001:db8::1]:8443/token",
+        "http://localhost:1/token",
+        "http://127.0.0.1/token",
+        "http://127.9.8.255:65535/token",
+        "http://[::1]:80/token",
+    ],
+)
+def test_every_address_that_keeps_the_token_secret_is_allowed(home: Home, url: str) -> None:
+    assert home.run("--once", CODEX_REFRESH_TOKEN_URL_OVERRIDE=url)[:2] == (1, "skip:no_auth_json")
+
+
+def test_the_margin_and_the_age_can_be_tuned(home: Home) -> None:
+    fresh = auth_document(expires_in=DAY)
+    home.write(fresh)
+    assert home.run("--once", CODEX_AUTH_SAFETY_MARGIN_SECONDS="0080000")[0] == 1
+    assert home.run("--once", CODEX_AUTH_SAFETY_MARGIN_SECONDS=str(2 * DAY))[0] == 0
+    home.write({**fresh, "tokens": {**fresh["tokens"], "refresh_token": "rt-secret-issued-1"}})
+    assert home.run("--once", CODEX_AUTH_STALE_AFTER_SECONDS=str(DAY // 2))[:2] == (
+        0,
+        "refreshed:last_refresh_stale",
+    )
+
+
+def test_an_empty_setting_counts_as_unset(home: Home) -> None:
+    home.write(auth_document(expires_in=DAY))
+    names = ("REFRESH_INTERVAL", "SAFETY_MARGIN", "STALE_AFTER")
+    assert home.run("--once", command=None, **{f"CODEX_AUTH_{name}_SECONDS": "" for name in names})[0] == 1
+
+
+# --- the search for a Python --------------------------------------------------------------------------------
+
+
+class Machine:
+    """The real entry with its fixed paths moved below a directory, where Pythons can come and go."""
+
+    def __init__(self, root: Path, home: Home) -> None:
+        self.root, self.home = root, home
+        self.used = root / "used"
+        self.bin = root / "bin"
+        for directory in (self.bin, root / "files/bin"):
+            directory.mkdir(parents=True)
+        self.used.touch()
+        (root / "files/app").symlink_to(APP)
+        for tool in ("bash", "sleep", "cat"):
+            found = shutil.which(tool)
+            assert found is not None
+            (self.bin / tool).symlink_to(found)
+        text = ENTRY.read_text()
+        for path in ("/opt/molecule-venv/", "/usr/local/bin/python3", "/usr/bin/python3", " /app/codex"):
+            assert path in text
+            space = " " if path.startswith(" ") else ""
+            text = text.replace(path, f"{space}{root}{path.strip()}")
+        self.entry = root / "files/bin/codex_auth_refresh.sh"
+        self.entry.write_text(text)
+        self.entry.chmod(0o755)
+
+    def put(self, path: str, *, broken: bool = False) -> str:
+        """Put a Python that writes its path into `used`; a broken one cannot start."""
+        python = self.root / path
+        python.parent.mkdir(parents=True, exist_ok=True)
+        run = "exit 1" if broken else f'echo {path} >>"{self.used}"; exec "{sys.executable}" "$@"'
+        python.write_text(f"#!/bin/sh\n{run}\n")
+        python.chmod(0o755)
+        return str(python)
+
+    def run(self, **environment: str) -> tuple[int, str, str]:
+        return self.home.run(
+            command=[str(self.entry), "--once"],
+            **{"PATH": str(self.bin), "CODEX_PYTHON": "", **environment},
+        )
+
+    def last_used(self) -> str:
+        return self.used.read_text().splitlines()[-1]
+
+
+@pytest.fixture
+def machine(tmp_path: Path, home: Home) -> Machine:
+    return Machine(tmp_path / "machine", home)
+
+
+IN_ORDER = [
+    "chosen/python",
+    "opt/molecule-venv/bin/python3",
+    "bin/python3",
+    "usr/local/bin/python3",
+    "usr/bin/python3",
+]
+
+
+def test_pythons_are_tried_in_the_documented_order(machine: Machine) -> None:
+    paths = {path: machine.put(path) for path in IN_ORDER}
+    for path in IN_ORDER:
+        code, word, log = machine.run(CODEX_PYTHON=paths[IN_ORDER[0]] if path == IN_ORDER[0] else "")
+        assert (code, word) == (1, "skip:no_auth_json"), log
+        assert machine.last_used() == path
+        (machine.root / path).unlink()
+    assert machine.run()[0] == 127
+
+
+def test_without_the_virtual_environment_of_old_it_still_runs(machine: Machine) -> None:
+    machine.put("usr/local/bin/python3")
+    code, word, log = machine.run()
+    assert not (machine.root / "opt").exists()
+    assert (code, word, len(log.splitlines())) == (1, "skip:no_auth_json", 1)
+
+
+def test_127_and_one_line_only_where_there_is_no_python(machine: Machine) -> None:
+    code, _, log = machine.run()
+    assert code == 127
+    assert len(log.splitlines()) == 1
+    assert "no Python 3.9 or newer" in log
+    assert "CODEX_PYTHON" in log
+
+
+def test_a_python_that_does_not_run_is_passed_over(machine: Machine) -> None:
+    dangling = machine.root / "opt/molecule-venv/bin/python3"
+    dangling.parent.mkdir(parents=True)
+    dangling.symlink_to(machine.root / "gone")
+    machine.put("bin/python3", broken=True)
+    (machine.root / "usr/local/bin/python3").mkdir(parents=True)
+    machine.put("usr/bin/python3")
+    assert machine.run()[0] == 1
+    assert machine.last_used() == "usr/bin/python3"
+
+
+def test_a_second_python_on_path_stands_in_for_a_broken_first(machine: Machine) -> None:
+    machine.put("bin/python3", broken=True)
+    machine.put("other/python3")
+    assert machine.run(PATH=f"{machine.bin}:{machine.root}/other")[0] == 1
+    assert machine.last_used() == "other/python3"
+
+
+def test_a_wrong_codex_python_is_said_and_passed_over(machine: Machine) -> None:
+    machine.put("usr/bin/python3")
+    code, word, log = machine.run(CODEX_PYTHON="/nowhere/python3")
+    assert (code, word) == (1, "skip:no_auth_json")
+    assert "CODEX_PYTHON is '/nowhere/python3'" in log.splitlines()[0]
+    assert len(log.splitlines()) == 2
+
+
+@pytest.mark.parametrize("content", [None, "def broken(:\n", "import no_such_module\n"])
+def test_a_module_that_does_not_load_is_never_taken_for_a_skip(machine: Machine, content: str | None) -> None:
+    machine.put("bin/python3")
+    app = machine.root / "files/app"
+    app.unlink()
+    if content is not None:
+        app.mkdir()
+        (app / "codex_auth_refresh.py").write_text(content)
+    code, _, log = machine.run()
+    assert code == 70
+    assert len(log.splitlines()) == 1
+
+
+def test_the_installed_layout_works_too(machine: Machine) -> None:
+    machine.put("bin/python3")
+    (machine.root / "files/app").unlink()
+    (machine.root / "app").symlink_to(APP)
+    assert machine.run()[:2] == (1, "skip:no_auth_json")
+
+
+def test_the_module_needs_nothing_newer_than_python_3_9() -> None:
+    tree = ast.parse((APP / "codex_auth_refresh.py").read_text(), feature_version=(3, 9))
+    imported = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported |= {name.name.split(".")[0] for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module is not None
+            imported.add(node.module.split(".")[0])
+    assert imported <= sys.stdlib_module_names
+
+
+# --- the loop -----------------------------------------------------------------------------------------------
+
+
+def sleeper(pid: int) -> list[int]:
+    return [
+        child for child in children(pid) if Path(f"/proc/{child}/cmdline").read_bytes().startswith(b"sleep")
+    ]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_the_sleeping_loop_and_leaves_no_child(home: Home, number: signal.Signals) -> None:
+    loop = home.start()
+    wait_until(lambda: sleeper(loop.pid), "the loop sleeps")
+    (child,) = sleeper(loop.pid)
+    loop.process.send_signal(number)
+    assert loop.result()[0] == -number
+    assert not Path(f"/proc/{child}").exists()
+
+
+def test_sigterm_ends_the_loop_only_after_tokens_under_way_are_saved(
+    home: Home, endpoint: TokenEndpoint
+) -> None:
+    home.write(auth_document())
+    endpoint.hold()
+    loop = home.start()
+    endpoint.wait_for_request()
+    (python,) = children(loop.pid)
+    loop.process.terminate()
+    endpoint.release()
+    assert loop.result()[:2] == (-signal.SIGTERM, "refreshed:access_token_expiring")
+    assert home.document()["tokens"]["refresh_token"] == "rt-secret-issued-1"
+    assert not Path(f"/proc/{python}").exists()
+
+
+def test_the_sleeping_loop_is_small(home: Home) -> None:
+    loop = home.start()
+    wait_until(lambda: sleeper(loop.pid), "the loop sleeps")
+    resident = 0
+    for pid in (loop.pid, *children(loop.pid)):
+        status = Path(f"/proc/{pid}/status").read_text()
+        resident += int(status.split("VmRSS:")[1].split()[0])
+    loop.process.terminate()
+    loop.result()
+    assert resident <= 15 * 1024, f"{resident} KiB"
+
+
+def test_the_loop_tries_again_after_a_transient_failure(home: Home, endpoint: TokenEndpoint) -> None:
+    home.write(auth_document())
+    endpoint.replies = [Reply(503), Reply(429)]
+    loop = home.start(CODEX_AUTH_REFRESH_INTERVAL_SECONDS="1")
+    wait_until(lambda: "refreshed:" in loop.log(), "the third round succeeds")
+    loop.process.terminate()
+    loop.result()
+    words = [line.split()[1] for line in loop.log().splitlines()]
+    assert words[:3] == ["transient:http_503", "transient:http_429", "refreshed:access_token_expiring"]
+
+
+@pytest.mark.parametrize(
+    ("code", "delays"),
+    [(2, ["60", "120", "240", "480", "500", "500"]), (0, ["500"] * 6), (1, ["500"] * 6), (3, ["500"] * 6)],
+)
+def test_retries_come_sooner_than_the_interval_and_ever_slower(
+    machine: Machine, code: int, delays: list[str]
+) -> None:
+    machine.put("bin/python3")
+    app = machine.root / "files/app"
+    app.unlink()
+    app.mkdir()
+    (app / "codex_auth_refresh.py").write_text(f"raise SystemExit({code})\n")
+    slept = machine.root / "slept"
+    (machine.bin / "sleep").unlink()
+    (machine.bin / "sleep").write_text(
+        f'#!/bin/sh\necho "$1" >>"{slept}"\n[ "$(/usr/bin/wc -l <"{slept}")" -lt 6 ] || kill -TERM "$PPID"\n'
+    )
+    (machine.bin / "sleep").chmod(0o755)
+    machine.home.run(
+        command=[str(machine.entry)],
+        PATH=str(machine.bin),
+        CODEX_PYTHON="",
+        CODEX_AUTH_REFRESH_INTERVAL_SECONDS="500",
+    )
+    assert slept.read_text().split()[:6] == delays
+
+
+def test_the_loop_sends_a_refused_token_once_and_a_new_one_at_once(
+    home: Home, endpoint: TokenEndpoint
+) -> None:
+    home.write(auth_document(refresh_token="rt-secret-revoked"))
+    loop = home.start(CODEX_AUTH_REFRESH_INTERVAL_SECONDS="1")
+    wait_until(lambda: loop.log().count("permanent:refresh_token_invalidated") >= 2, "two rounds fail")
+    assert endpoint.seen == ["rt-secret-revoked"]
+    home.write(auth_document())
+    wait_until(lambda: "refreshed:" in loop.log(), "the new token is taken")
+    loop.process.terminate()
+    loop.result()
+    assert endpoint.seen == ["rt-secret-revoked", REFRESH_TOKEN]
+
+
+def test_the_loop_ends_when_no_python_is_left(machine: Machine) -> None:
+    code, _, log = machine.home.run(command=[str(machine.entry)], PATH=str(machine.bin), CODEX_PYTHON="")
+    assert code == 127
+    assert len(log.splitlines()) == 1
+
+
+def test_the_entry_is_executable() -> None:
+    assert os.access(ENTRY, os.X_OK)
+
+
+def test_the_manual_names_every_reason_setting_and_exit_code() -> None:
+    manual = (APP.parents[1] / "docs/auth-refresh.md").read_text()
+    source = (APP / "codex_auth_refresh.py").read_text()
+    reasons = set(re.findall(r'(?:skip|transient|permanent)\(\s*"([a-z_0-9]+)"', source))
+    reasons |= set(re.findall(r'return "([a-z_]+)"', source))
+    assert {"fresh", "cannot_save", "age_unknown", "recovered"} <= reasons
+    words = [*reasons, *REJECTED_CODES, *re.findall(r"\bCODEX_[A-Z_]+\b", source)]
+    assert [word for word in words if word not in manual] == []
+    for code in (0, 1, 2, 3, 64, 70, 127):
+        assert f"\n| {code} |" in manual
