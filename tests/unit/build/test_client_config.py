@@ -130,14 +130,14 @@ def test_another_vendor_with_the_same_suite_is_not_taken_for_the_archive(machine
 def test_a_list_of_mirrors_gives_the_first_of_them(machine: Machine) -> None:
     """Debian's cloud images name a file of mirrors, which no container has."""
     machine.put("etc/os-release", DEBIAN)
-    main = machine.put(
+    machine.put(
         "etc/apt/mirrors/debian.list", "# one a line\n\nhttp://mirror.example/debian\thttp\nhttp://b/\n"
     )
-    security = machine.put("etc/apt/mirrors/security.list", "http://mirror.example/debian-security\n")
+    machine.put("etc/apt/mirrors/security.list", "http://mirror.example/debian-security\n")
     machine.put(
         "etc/apt/sources.list.d/debian.sources",
-        DEB822.replace("http://mirror.example/debian/", f"mirror+file://{main}").replace(
-            "http://mirror.example/debian-security", f"mirror+file:{security}"
+        DEB822.replace("http://mirror.example/debian/", "mirror+file:///etc/apt/mirrors/debian.list").replace(
+            "http://mirror.example/debian-security", "mirror+file:/etc/apt/mirrors/security.list"
         ),
     )
     found = machine.read()

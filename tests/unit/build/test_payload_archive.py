@@ -87,7 +87,7 @@ def test_a_tree_with_nothing_to_ship_is_refused_and_named(checkout: Path, tmp_pa
     if state == "only bytecode":
         (empty / "__pycache__").mkdir()
         (empty / "__pycache__/a.pyc").touch()
-    dest = tmp_path / "payload.tar"
+    dest = tmp_path / "archives"
     report = run_module(
         MODULE, {"dest": str(dest), "trees": [{"src": str(empty), "dest": "/app", "mode": "0644"}]}
     )
@@ -97,15 +97,31 @@ def test_a_tree_with_nothing_to_ship_is_refused_and_named(checkout: Path, tmp_pa
     assert not dest.exists()
 
 
-def test_the_module_writes_what_it_digests_and_says_when_nothing_changed(
-    checkout: Path, tmp_path: Path
-) -> None:
-    dest = tmp_path / "new/payload.tar"
-    first = run_module(MODULE, {"dest": str(dest), "trees": trees(checkout)})
-    written = Path(first.get("path", dest))
+def test_the_archive_is_named_after_its_content_and_written_once(checkout: Path, tmp_path: Path) -> None:
+    arguments = {"dest": str(tmp_path / "new/archives"), "trees": trees(checkout)}
+    first = run_module(MODULE, arguments)
+    archive = Path(first["path"])
     assert first["changed"]
-    assert first["digest"] == hashlib.sha256(written.read_bytes()).hexdigest()
-    again = run_module(MODULE, {"dest": str(dest), "trees": trees(checkout)})
-    assert not again["changed"]
-    assert again["digest"] == first["digest"]
-    assert [file.name for file in written.parent.iterdir()] == [written.name]
+    assert archive.parent == tmp_path / "new/archives"
+    assert archive.stem == first["digest"] == hashlib.sha256(archive.read_bytes()).hexdigest()
+    again = run_module(MODULE, arguments)
+    assert (again["changed"], again["path"]) == (False, first["path"])
+    assert list(archive.parent.iterdir()) == [archive]
+
+
+def test_builds_side_by_side_do_not_overwrite_each_others_archive(checkout: Path, tmp_path: Path) -> None:
+    first = run_module(MODULE, {"dest": str(tmp_path / "archives"), "trees": trees(checkout)})
+    (checkout / "app/main.py").write_text("x = 2\n")
+    second = run_module(MODULE, {"dest": str(tmp_path / "archives"), "trees": trees(checkout)})
+    for report in (first, second):
+        assert hashlib.sha256(Path(report["path"]).read_bytes()).hexdigest() == report["digest"]
+    assert first["path"] != second["path"]
+
+
+def test_an_archive_that_was_not_used_for_a_day_is_removed(checkout: Path, tmp_path: Path) -> None:
+    arguments = {"dest": str(tmp_path / "archives"), "trees": trees(checkout)}
+    old = Path(run_module(MODULE, arguments)["path"])
+    os.utime(old, (1_700_000_000, 1_700_000_000))
+    (checkout / "app/main.py").write_text("x = 2\n")
+    new = Path(run_module(MODULE, arguments)["path"])
+    assert list(new.parent.iterdir()) == [new]
