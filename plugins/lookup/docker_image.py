@@ -6,7 +6,7 @@ DOCUMENTATION = r"""
 name: docker_image
 short_description: Inspect images of the Docker engine
 description:
-  - Returns what C(docker image inspect) says of each image, and nothing for one that the engine does not have.
+  - Returns what C(docker image inspect) says of each image, and nothing for one that is not there.
 options:
   _terms:
     description: Names or IDs.
@@ -35,7 +35,7 @@ from ansible.plugins.lookup import LookupBase
 
 
 def inspect(names: list[str]) -> list[dict[str, Any]]:
-    """Return the inspections of those of the images that exist. Raises AnsibleError when no engine answers."""
+    """Inspect those of the images that exist. Raises AnsibleError when no engine answers."""
     done = subprocess.run(
         ["docker", "image", "inspect", *names], capture_output=True, text=True, check=False, timeout=60
     )

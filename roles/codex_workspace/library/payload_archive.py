@@ -9,7 +9,7 @@ short_description: Pack directories into a reproducible tar archive
 description:
   - Packs directories of the controller into one tar archive, so that a target gets them in a single copy.
   - Owner is root. Times are derived from each file's content. So the same payload gives the same archive from
-    any checkout, and Python never takes the bytecode of an older file of the same length for that of a newer one.
+    any checkout, and Python never takes the bytecode of a file for that of a newer one of its length.
   - Caches of Python are left out.
 options:
   dest:
@@ -72,7 +72,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-# 2020-01-01 and 2^27 seconds (four years) after it: long past, so that no clock calls a file newer than itself.
+# 2020-01-01 and 2^27 seconds (four years) on: long past, so that no clock calls a file newer than itself.
 EPOCH, SPAN = 1577836800, 1 << 27
 DAY = 86400
 
@@ -83,7 +83,7 @@ def content_time(content: bytes) -> int:
 
 
 def pack(trees: list[dict[str, Any]]) -> bytes:
-    """Return the archive of these trees; see DOCUMENTATION. Raises ValueError for a tree that has no files."""
+    """Return the archive of these trees. Raises ValueError for a tree that has no files."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for tree in trees:

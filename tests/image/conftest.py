@@ -1,0 +1,41 @@
+"""A running container of the image under test, as testinfra's host when no other is named."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+import testinfra
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from testinfra.host import Host
+
+IMAGE = os.environ.get("CODEX_WORKSPACE_IMAGE", "codex-workspace:latest")
+
+
+@pytest.fixture(scope="session")
+def image() -> str:
+    """Name of the image under test."""
+    return IMAGE
+
+
+@pytest.fixture(scope="module")
+def container(image: str) -> Iterator[str]:
+    """A container of the image, as root, that only sleeps; one for each module, so that hygiene sees a new one."""
+    name = f"codex-workspace-test-{uuid.uuid4().hex[:10]}"
+    command = ["docker", "run", "--detach", "--name", name, "--entrypoint", "sleep", image, "infinity"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    yield name
+    subprocess.run(["docker", "rm", "--force", name], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.fixture(scope="module")
+def host(request: pytest.FixtureRequest) -> Host:
+    """The host named by ``--hosts``, or a container of the image."""
+    named = request.config.getoption("--hosts")
+    return testinfra.get_host(named or f"docker://root@{request.getfixturevalue('container')}")

@@ -1,0 +1,69 @@
+"""What `docker run` of the image does, through its real entry point."""
+
+from __future__ import annotations
+
+import subprocess
+import uuid
+
+
+def run(image: str, *command: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    argv = ["docker", "run", "--rm", "--network", "none", *options, image, *command]
+    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_a_command_runs_as_the_agent_with_nothing_else_on_stdout(image: str) -> None:
+    done = run(image, "codex", "--version")
+    assert (done.returncode, done.stdout) == (0, "codex-cli 0.130.0\n")
+    assert run(image, "id", "-un").stdout == "agent\n"
+    assert run(image, "sh", "-c", "echo $HOME").stdout == "/home/agent\n"
+
+
+def test_the_exit_code_is_that_of_the_command(image: str) -> None:
+    assert run(image, "sh", "-c", "exit 42").returncode == 42
+
+
+def test_configs_and_their_token_end_up_with_the_agent(image: str) -> None:
+    volume = f"codex-workspace-test-{uuid.uuid4().hex[:10]}"
+    mount = ("-v", f"{volume}:/configs")
+    try:
+        run(
+            image,
+            "-c",
+            "umask 077; echo token > /configs/.auth_token",
+            options=(*mount, "--entrypoint", "sh"),
+        )
+        done = run(image, "stat", "-c", "%u %a %n", "/configs", "/configs/.auth_token", options=mount)
+        assert done.stdout == "1000 755 /configs\n1000 600 /configs/.auth_token\n"
+    finally:
+        subprocess.run(["docker", "volume", "rm", "--force", volume], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_multi_line_secrets_are_loaded_before_anything_else(image: str) -> None:
+    volume = f"codex-workspace-test-{uuid.uuid4().hex[:10]}"
+    mount = ("-v", f"{volume}:/configs")
+    loader = "mkdir -p /configs/secrets.d; printf 'export KEY=\"one\\ntwo\"\\n' > /configs/secrets.d/load.sh"
+    try:
+        run(image, "-c", loader, options=(*mount, "--entrypoint", "sh"))
+        done = run(image, "sh", "-c", 'printf %s "$KEY"', options=mount)
+        assert done.stdout == "one\ntwo"
+        assert "two" not in done.stderr
+    finally:
+        subprocess.run(["docker", "volume", "rm", "--force", volume], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_git_authenticates_through_askpass_without_being_told(image: str) -> None:
+    done = run(image, "sh", "-c", 'echo "url=https://example.invalid" | git credential fill',
+               options=("-e", "GIT_HTTP_USERNAME=someone", "-e", "GIT_HTTP_PASSWORD=something"))  # fmt: skip
+    assert "username=someone\npassword=something\n" in done.stdout
+
+
+def test_it_starts_as_the_agent_too_and_says_what_it_skips(image: str) -> None:
+    done = run(image, "id", "-u", options=("--user", "1000:1000"))
+    assert (done.returncode, done.stdout) == (0, "1000\n")
+    assert "not root" in done.stderr
+
+
+def test_without_a_runtime_it_says_so_in_one_line_and_exits_78(image: str) -> None:
+    done = run(image)
+    assert done.returncode == 78
+    assert "no runtime is installed" in done.stderr.splitlines()[-1]
