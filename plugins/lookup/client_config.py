@@ -139,7 +139,7 @@ def debian_mirrors(codename: str, root: Path = Path("/")) -> tuple[str, str]:
 
 
 def _first_url(uris: list[str], root: Path) -> str:
-    """URL of the first source. One that is a list of mirrors, as in cloud images, stands for its first mirror."""
+    """URL of the first source; of its first mirror, where it is a list of mirrors as in cloud images."""
     if not uris:
         return ""
     uri = uris[0]

@@ -14,8 +14,8 @@ description:
 options:
   dest:
     description: >-
-      Directory for the archive, which is named after its content: builds side by side may have other payloads.
-      Archives that were not used for a day are removed from it.
+      Directory for the archive, which is named after its content, since builds side by side may have other
+      payloads. Archives that were not used for a day are removed from it.
     type: path
     required: true
   trees:

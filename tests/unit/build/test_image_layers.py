@@ -255,15 +255,3 @@ def test_no_key_changes_with_where_bytes_come_from_or_where_scratch_is(engine: E
         codex_workspace_cache_enabled=False,
     )
     assert engine.inputs() == first
-
-
-def test_every_task_file_that_a_layer_of_the_role_includes_is_in_its_key() -> None:
-    """Or else a change of one would be taken for none, and the old layer used."""
-    import yaml
-
-    role = ROOT / "roles/codex_workspace"
-    declared = yaml.safe_load((role / "vars/main.yml").read_text())["_codex_workspace_layers"]
-    covered = {file for layer in declared for file in layer.get("files", [])}
-    covered |= {f"tasks/{layer['name']}.yml" for layer in declared}
-    apart = {f"tasks/{name}.yml" for name in ("main", "plan", "preflight", "target", "nodejs_source")}
-    assert {f"tasks/{file.name}" for file in (role / "tasks").iterdir()} == covered | apart
