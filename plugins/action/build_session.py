@@ -10,12 +10,19 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-# Ansible runs no `always` when it is interrupted or killed. This waits beside it and tidies up after it.
+# Ansible runs no `always` when it is interrupted or killed. This waits beside it and tidies up after it, until all
+# has been quiet for a while: a killed playbook leaves its last module running, about to start a container perhaps.
 REAPER = """
 while kill -0 "$1" 2>/dev/null; do sleep 1; done
-docker ps --all --quiet --filter "name=^$2-" | xargs --no-run-if-empty docker rm --force
-docker volume rm --force "$2"
 rm -rf "$3"
+quiet=0
+while [ "$quiet" -lt 10 ]; do
+  quiet=$((quiet + 1))
+  containers=$(docker ps --all --quiet --filter "name=^$2-")
+  test -z "$containers" || { docker rm --force $containers; quiet=0; }
+  docker volume rm --force "$2"
+  sleep 1
+done
 """
 
 

@@ -39,13 +39,18 @@ PROXY_VARIABLES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS
 
 def pip_config(env: Mapping[str, str], root: Path = Path("/")) -> dict[str, str]:
     """Return pip's ``global`` options, later files over earlier ones, as pip reads them."""
+    own = env.get("PIP_CONFIG_FILE", "")
     home = Path(env.get("HOME", "/root"))
     xdg_dirs = env.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":")
     files = [root / d.lstrip("/") / "pip/pip.conf" for d in xdg_dirs if d]
-    files += [root / "etc/pip.conf", home / ".pip/pip.conf"]
-    files += [Path(env.get("XDG_CONFIG_HOME") or home / ".config") / "pip/pip.conf"]
-    if env.get("PIP_CONFIG_FILE"):
-        files.append(Path(env["PIP_CONFIG_FILE"]))
+    files.append(root / "etc/pip.conf")
+    if own == os.devnull:  # pip's way to say that no file counts
+        files = []
+    elif own and Path(own).exists():
+        files.append(Path(own))
+    else:
+        files += [home / ".pip/pip.conf"]
+        files += [Path(env.get("XDG_CONFIG_HOME") or home / ".config") / "pip/pip.conf"]
     parser = configparser.RawConfigParser(strict=False)
     parser.read([file for file in files if file.is_file()], encoding="utf-8")
     options = dict(parser.items("global")) if parser.has_section("global") else {}
@@ -124,13 +129,25 @@ def debian_mirrors(codename: str, root: Path = Path("/")) -> tuple[str, str]:
 
     ``codename`` is the controller's own release, which tells its archive from those of other vendors.
     """
-    mirror = security = ""
-    for uri, suite in apt_sources(root):
-        if suite == codename:
-            mirror = mirror or uri.rstrip("/")
-        elif suite.startswith(f"{codename}-security"):
-            security = security or uri.rstrip("/")
-    return mirror, security
+    sources = list(apt_sources(root))
+    # Other vendors name their suites after the release too, but none has its updates.
+    updated = {uri for uri, suite in sources if suite == f"{codename}-updates"}
+    archives = [uri for uri, suite in sources if suite == codename]
+    archives.sort(key=lambda uri: uri not in updated)
+    securities = [uri for uri, suite in sources if suite == f"{codename}-security"]
+    return _first_url(archives, root), _first_url(securities, root)
+
+
+def _first_url(uris: list[str], root: Path) -> str:
+    """URL of the first source; of its first mirror, where it is a list of mirrors as in cloud images."""
+    if not uris:
+        return ""
+    uri = uris[0]
+    if uri.startswith("mirror+file:"):
+        listing = root / uri.removeprefix("mirror+file:").lstrip("/")
+        lines = listing.read_text(encoding="utf-8").splitlines() if listing.is_file() else []
+        uri = next((line.split()[0] for line in lines if line.strip() and not line.startswith("#")), "")
+    return uri.rstrip("/")
 
 
 def read(env: Mapping[str, str], root: Path = Path("/")) -> dict[str, Any]:

@@ -13,7 +13,9 @@ description:
   - Caches of Python are left out.
 options:
   dest:
-    description: Path of the archive. It is replaced in one step, and only when its content changes.
+    description: >-
+      Directory for the archive, which is named after its content, since builds side by side may have other
+      payloads. Archives that were not used for a day are removed from it.
     type: path
     required: true
   trees:
@@ -43,13 +45,17 @@ attributes:
 EXAMPLES = r"""
 - name: Pack the payload
   payload_archive:
-    dest: /tmp/payload.tar
+    dest: /tmp/payload
     trees:
       - {src: files/app, dest: /app, mode: "0644"}
   delegate_to: localhost
 """
 
 RETURN = r"""
+path:
+  description: Path of the archive.
+  returned: always
+  type: str
 digest:
   description: SHA-256 of the archive, in hexadecimal.
   returned: always
@@ -58,6 +64,7 @@ digest:
 
 import hashlib
 import io
+import os
 import tarfile
 import tempfile
 from pathlib import Path
@@ -67,6 +74,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 # 2020-01-01 and 2^27 seconds (four years) on: long past, so that no clock calls a file newer than itself.
 EPOCH, SPAN = 1577836800, 1 << 27
+DAY = 86400
 
 
 def content_time(content: bytes) -> int:
@@ -124,14 +132,19 @@ def main() -> None:
         content = pack(module.params["trees"])
     except (OSError, ValueError) as error:
         module.fail_json(msg=str(error))
-    dest = Path(module.params["dest"])
-    changed = not dest.is_file() or dest.read_bytes() != content
+    digest = hashlib.sha256(content).hexdigest()
+    path = Path(module.params["dest"]) / f"{digest}.tar"
+    changed = not path.is_file()
     if changed:
-        dest.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=dest.parent, delete=False) as temporary:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as temporary:
             temporary.write(content)
-        module.atomic_move(temporary.name, str(dest))
-    module.exit_json(changed=changed, digest=hashlib.sha256(content).hexdigest())
+        module.atomic_move(temporary.name, str(path))
+    os.utime(path)
+    for other in path.parent.glob("*.tar"):
+        if other.stat().st_mtime < path.stat().st_mtime - DAY:
+            other.unlink(missing_ok=True)
+    module.exit_json(changed=changed, digest=digest, path=str(path))
 
 
 if __name__ == "__main__":
