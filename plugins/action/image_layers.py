@@ -42,7 +42,7 @@ def layer_key(parent_id: str, inputs: str) -> str:
 
 
 def mentioned(text: str, private: dict[str, Any]) -> list[str]:
-    """Names of the role's variables in ``text``, and in the definitions of the ``private`` ones among them."""
+    """Names of variables in ``text``, and in the definitions of the ``private`` ones among them."""
     found: set[str] = set()
     pending = set(VARIABLE.findall(text))
     while pending:
