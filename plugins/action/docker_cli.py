@@ -1,4 +1,4 @@
-"""Run the controller's docker command in process: a task then costs what docker takes, and no module's start."""
+"""Run the controller's docker command in process: a task costs what docker takes, and no module's start."""
 
 from __future__ import annotations
 

@@ -113,4 +113,5 @@ def test_the_history_shows_the_layers_and_no_command(image: str) -> None:
         "smoke",
         "configuration",
     ]
-    assert [entry["CreatedBy"] for entry in ours] == [""] * len(ours)
+    # The time after which a build container ends by itself is all that ran in one.
+    assert {entry["CreatedBy"] for entry in ours} == {"7200"}
