@@ -11,8 +11,8 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 # Ansible runs no `always` when it is interrupted or killed. This waits beside it and tidies up after it,
-# until all has been quiet for a while: a killed playbook leaves its last module running, which may be about to
-# start a container.
+# until all has been quiet for a while: a killed playbook leaves its last module running, which may be about
+# to start a container.
 REAPER = """
 while kill -0 "$1" 2>/dev/null; do sleep 1; done
 rm -rf "$3"

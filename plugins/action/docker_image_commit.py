@@ -1,0 +1,81 @@
+"""Commit a container as an image. plugins/modules/docker_image_commit.py documents it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+
+def quoted(text: object) -> str:
+    """Quote a word of a Dockerfile instruction, so that the engine takes it as it is: no variable is expanded.
+
+    Raises ValueError for a newline, which would end the instruction.
+    """
+    word = str(text)
+    if "\n" in word or "\r" in word:
+        message = f"{word!r} holds a newline, which no ENV or LABEL of an image can"
+        raise ValueError(message)
+    return '"' + re.sub(r'(["\\$])', r"\\\1", word) + '"'
+
+
+def changes(args: dict[str, Any]) -> list[str]:
+    """Translate the task's arguments into the instructions that ``docker commit --change`` takes."""
+    instructions = [f"ENV {name}={quoted(value)}" for name, value in args["env"].items()]
+    instructions += [f"LABEL {quoted(name)}={quoted(value)}" for name, value in args["labels"].items()]
+    instructions += [f"EXPOSE {port}" for port in args["exposed_ports"]]
+    if args["workdir"] is not None:
+        instructions.append(f"WORKDIR {args['workdir']}")
+    # ENTRYPOINT first: it resets CMD.
+    if args["entrypoint"] is not None:
+        instructions.append(f"ENTRYPOINT {json.dumps(args['entrypoint'])}")
+    if args["command"] is not None:
+        instructions.append(f"CMD {json.dumps(args['command'])}")
+    return instructions
+
+
+def _docker(*argv: str) -> str:
+    done = subprocess.run(["docker", *argv], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        message = f"docker {argv[0]}: {done.stderr.strip()}"
+        raise AnsibleActionFail(message)
+    return done.stdout.strip()
+
+
+class ActionModule(ActionBase):
+    """See the module's documentation."""
+
+    _requires_connection = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Commit the container."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        _, args = self.validate_argument_spec(
+            argument_spec={
+                "container": {"type": "str", "required": True},
+                "message": {"type": "str", "default": ""},
+                "entrypoint": {"type": "list", "elements": "str"},
+                "command": {"type": "list", "elements": "str"},
+                "env": {"type": "dict", "default": {}},
+                "labels": {"type": "dict", "default": {}},
+                "workdir": {"type": "path"},
+                "exposed_ports": {"type": "list", "elements": "str", "default": []},
+            }
+        )
+        try:
+            options = [f"--change={instruction}" for instruction in changes(args)]
+        except ValueError as error:
+            raise AnsibleActionFail(str(error)) from error
+        if self._task.check_mode:
+            result.update(changed=True, image_id="", size=0)
+            return result
+        image = _docker(
+            "commit", "--pause=false", f"--message={args['message']}", *options, args["container"]
+        )
+        size = _docker("image", "inspect", "--format={{.Size}}", image)
+        result.update(changed=True, image_id=image, size=int(size))
+        return result
