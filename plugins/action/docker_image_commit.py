@@ -12,7 +12,7 @@ from ansible.plugins.action import ActionBase
 
 
 def quoted(text: object) -> str:
-    """Quote a word of a Dockerfile instruction, so that the engine takes it as it is: no variable is expanded.
+    """Quote a word of a Dockerfile instruction, so that the engine takes it as it is, and expands nothing.
 
     Raises ValueError for a newline, which would end the instruction.
     """

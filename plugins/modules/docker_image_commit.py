@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Documentation of docker_image_commit. The action plugin of the same name does the work, on the controller."""
+"""Documentation of docker_image_commit. The action plugin of that name does the work, on the controller."""
 
 from __future__ import annotations
 

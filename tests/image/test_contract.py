@@ -91,6 +91,13 @@ def test_the_requirements_can_be_imported_by_the_agent(host: Host, module: str) 
     assert host.run("gosu agent /usr/local/bin/python3 -c 'import %s'", module).rc == 0
 
 
+def test_installed_packages_are_compiled_since_the_agent_cannot_write_bytecode(host: Host) -> None:
+    where = host.check_output("/usr/local/bin/python3 -c 'import a2a; print(a2a.__path__[0])'")
+    sources = host.check_output("find %s -name '*.py' | wc -l", where)
+    assert int(sources) > 0
+    assert host.check_output("find %s -name '*.pyc' | wc -l", where) == sources
+
+
 def test_installed_packages_agree_with_each_other(host: Host) -> None:
     check = host.run("pip check")
     assert check.rc == 0, check.stdout
