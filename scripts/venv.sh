@@ -30,7 +30,9 @@ fi
 if [[ ! -x $venv/bin/python ]]; then
   "$python" -m venv "$venv"
 fi
-# The lock pins uv too; pip installs that one package, with its hash, and uv does the rest several times faster.
+# The lock pins uv too; pip installs that one package, with its hash, and uv does the rest several times faster. It also removes
+# what is not in the lock, pip included.
+"$venv/bin/python" -m ensurepip >/dev/null
 uv_lock=$(mktemp)
 trap 'rm -f "$uv_lock"' EXIT
 awk '/^uv==/ {on = 1} on {print} on && !/\\$/ {exit}' "$here/requirements.txt" >"$uv_lock"

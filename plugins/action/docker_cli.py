@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 from typing import Any
 
-from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 
@@ -27,7 +26,9 @@ class ActionModule(ActionBase):
             return result
         done = subprocess.run(argv, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
         if done.returncode != 0:
-            message = f"{' '.join(argv)} exited {done.returncode}: {done.stderr.strip()}"
-            raise AnsibleActionFail(message)
+            # Not raised: a task may decide by `failed_when` what it makes of it.
+            result.update(
+                failed=True, msg=f"{' '.join(argv[:2])} exited {done.returncode}: {done.stderr.strip()}"
+            )
         result.update(changed=False, stdout=done.stdout.strip(), stdout_lines=done.stdout.split("\n")[:-1])
         return result
