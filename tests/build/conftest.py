@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def good(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Build]:
     """A build with the default settings. Its layers stay on the engine, as they do for a user."""
     build = Builder(tmp_path_factory.mktemp("good")).run()
-    assert build.process.returncode == 0, build.output
+    assert build.process.returncode == 0, build.end
     yield build
     for tag in docker("image", "ls", build.image, "--format", "{{.Repository}}:{{.Tag}}").split():
         docker("image", "rm", "--no-prune", tag)

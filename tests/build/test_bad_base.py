@@ -1,4 +1,4 @@
-"""A base that is not there, not the one asked for, or cannot become a workspace is refused with the reason."""
+"""A base that is absent, not the one asked for, or cannot become a workspace is refused with the reason."""
 
 from __future__ import annotations
 
@@ -45,9 +45,13 @@ class Registry:
         with urllib.request.urlopen(f"http://localhost:{port}/v2/", timeout=60) as answer:
             assert answer.status == 200
         docker("tag", base, f"{self.name}:1")
-        said = docker("push", f"{self.name}:1")
-        self.digest = "sha256:" + said.partition("digest: sha256:")[2].split()[0]
+        self.digest = self.push(f"{self.name}:1")
+
+    def push(self, reference: str) -> str:
+        """Push an image, have the engine forget where it is, and return its digest."""
+        said = docker("push", reference)
         self.forget()
+        return "sha256:" + said.partition("digest: sha256:")[2].split()[0]
 
     def forget(self) -> None:
         """Have the engine forget what it knows of this registry, so that it asks again."""
@@ -87,7 +91,7 @@ def test_a_base_is_pulled_by_its_digest_and_the_image_says_so(
     build = builder.run(
         {"codex_workspace_base_image": f"{registry.name}:1", "codex_workspace_base_digest": registry.digest}
     )
-    assert build.process.returncode == 0, build.output
+    assert build.process.returncode == 0, build.end
     labels = inspect(f"{build.image}:latest")["Config"]["Labels"]
     assert labels["org.opencontainers.image.base.name"] == f"{registry.name}:1"
     assert labels["org.opencontainers.image.base.digest"] == registry.digest
@@ -114,22 +118,22 @@ def test_a_digest_that_the_registry_does_not_have_is_refused_and_never_papered_o
 def test_a_base_whose_bytes_are_not_those_of_the_digest_is_refused(
     builder: Builder, registry: Registry
 ) -> None:
-    hexadecimal = registry.digest.removeprefix("sha256:")
-    manifest = registry.storage / f"docker/registry/v2/blobs/sha256/{hexadecimal[:2]}/{hexadecimal}/data"
+    """The engine keeps every manifest that it has pulled, so this is one that it has not."""
+    reference = f"{registry.name}:tampered"
+    docker("tag", builder.derive("true"), reference)
+    digest = registry.push(reference)
+    manifest = registry.storage / f"docker/registry/v2/blobs/sha256/{digest[7:9]}/{digest[7:]}/data"
     genuine = manifest.read_bytes()
     manifest.write_bytes(genuine.replace(b'"schemaVersion": 2', b'"schemaVersion":  2'))
     assert manifest.read_bytes() != genuine
-    try:
-        error = builder.run(
-            {
-                "codex_workspace_base_image": f"{registry.name}:1",
-                "codex_workspace_base_digest": registry.digest,
-                "codex_workspace_base_source": "auto",
-            }
-        ).refusal()
-    finally:
-        manifest.write_bytes(genuine)
-    for word in (registry.digest, "codex_workspace_base_digest"):
+    error = builder.run(
+        {
+            "codex_workspace_base_image": reference,
+            "codex_workspace_base_digest": digest,
+            "codex_workspace_base_source": "auto",
+        }
+    ).refusal()
+    for word in (f"{registry.name}@{digest}", "codex_workspace_base_digest"):
         assert word in error
 
 

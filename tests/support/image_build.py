@@ -56,6 +56,11 @@ class Build:
         return self.log.read_text(errors="replace")
 
     @property
+    def end(self) -> str:
+        """The last lines that were printed, for the message of a failed test."""
+        return "\n".join(self.output.splitlines()[-60:])
+
+    @property
     def session(self) -> str:
         """Name of the build's volume and prefix of its containers; empty when nothing was started."""
         found = SESSION.search(self.output)
@@ -104,8 +109,8 @@ class Build:
     def refusal_without_engine(self) -> str:
         """Return the one error that the run ended with, before it started anything on an engine."""
         error = self._error()
-        assert self.session == "", self.output
-        assert re.findall(r"changed=[1-9]", self.output) == [], self.output
+        assert self.session == "", self.end
+        assert re.findall(r"changed=[1-9]", self.output) == [], self.end
         return error
 
     def refusal(self, *, after_start: bool = False) -> str:
@@ -115,14 +120,14 @@ class Build:
             after_start: Whether the error needs a look into a container, so that a build has been started.
         """
         error = self._error()
-        assert bool(self.session) == after_start, self.output
+        assert bool(self.session) == after_start, self.end
         assert self.left_behind() == []
         return error
 
     def _error(self) -> str:
-        assert self.process.returncode == 2, self.output
-        assert sum(int(count) for count in FAILURES.findall(self.output)) == 1, self.output
-        assert len(self.errors) == 1, self.output
+        assert self.process.returncode == 2, self.end
+        assert sum(int(count) for count in FAILURES.findall(self.output)) == 1, self.end
+        assert len(self.errors) == 1, self.end
         return self.errors[0]
 
 
