@@ -10,8 +10,9 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-# Ansible runs no `always` when it is interrupted or killed. This waits beside it and tidies up after it, until all
-# has been quiet for a while: a killed playbook leaves its last module running, about to start a container perhaps.
+# Ansible runs no `always` when it is interrupted or killed. This waits beside it and tidies up after it,
+# until all has been quiet for a while: a killed playbook leaves its last module running, which may be about to
+# start a container.
 REAPER = """
 while kill -0 "$1" 2>/dev/null; do sleep 1; done
 rm -rf "$3"
@@ -34,7 +35,7 @@ class ActionModule(ActionBase):
     """
 
     _requires_connection = False
-    _VALID_ARGS = frozenset(())
+    _VALID_ARGS: frozenset[str] = frozenset()
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Choose the name, and start the reaper in a session of its own."""

@@ -10,7 +10,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from ansible.errors import AnsibleActionFail, AnsibleUndefinedVariable
+import yaml
+from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 KEY_LABEL = "codex-workspace.layer.key"
@@ -40,6 +41,17 @@ def layer_key(parent_id: str, inputs: str) -> str:
     return hashlib.sha256(f"{parent_id}\n{inputs}".encode()).hexdigest()
 
 
+def mentioned(text: str, private: dict[str, Any]) -> list[str]:
+    """Names of variables in ``text``, and in the definitions of the ``private`` ones among them."""
+    found: set[str] = set()
+    pending = set(VARIABLE.findall(text))
+    while pending:
+        name = pending.pop()
+        found.add(name)
+        pending |= set(VARIABLE.findall(str(private.get(name, "")))) - found
+    return sorted(found)
+
+
 def _docker(args: list[str]) -> str:
     done = subprocess.run(["docker", *args], capture_output=True, text=True, check=False, timeout=60)
     if done.returncode != 0:
@@ -51,8 +63,9 @@ def _docker(args: list[str]) -> str:
 class ActionModule(ActionBase):
     """Plan an image build.
 
-    Arguments: ``parent`` (ID of the base image), ``role_path``, ``files_dir``, ``layers`` (list of ``name``
-    and the ``files`` it takes from files_dir or the role), ``reuse`` (whether existing layers may be used).
+    Arguments: ``parent`` (ID of the base image), ``role_path``, ``files_dir``, ``layers`` (list of ``name``,
+    the ``files`` that it takes from files_dir or the role, other ``values`` that it depends on), ``reuse``
+    (whether existing layers may be used).
 
     Returns: ``parent`` (ID of the last image that can be used again), ``reused`` (list of ``name``, ``key``,
     ``id``, ``size`` in bytes) and ``missing`` (list of ``name``, ``inputs``). The key of a missing layer is
@@ -89,32 +102,23 @@ class ActionModule(ActionBase):
         return {image["Config"]["Labels"][KEY_LABEL]: (image["Id"], image["Size"]) for image in images}
 
     def _inputs(self, layer: dict[str, Any], role: Path, files: Path, task_vars: dict[str, Any]) -> str:
-        tasks = role / "tasks" / f"{layer['name']}.yml"
-        sources = [tasks]
+        sources = sorted((role / "tasks").glob(f"{layer['name']}*.yml"))
         for name in layer.get("files", []):
             source = next((root / name for root in (role, files) if (root / name).exists()), None)
             if source is None:
                 message = f"Layer {layer['name']} takes {name!r}, which is neither in {role} nor in {files}."
                 raise AnsibleActionFail(message)
             sources.append(source)
-        text = "".join(source.read_text() for source in sources if source.is_file())
-        names = sorted({name for name in VARIABLE.findall(text) if not TRANSPORT.search(name)})
-        return hashlib.sha256(
-            json.dumps(
-                {
-                    "files": [digest_of_tree(source) for source in sources],
-                    "variables": {name: self._value(name, task_vars) for name in names},
-                },
-                sort_keys=True,
-                default=str,
-            ).encode()
-        ).hexdigest()
-
-    def _value(self, name: str, task_vars: dict[str, Any]) -> Any:
-        """Value of a variable, or None for one that the layer itself registers."""
-        if name not in task_vars:
-            return None
-        try:
-            return self._templar.template(task_vars[name])
-        except AnsibleUndefinedVariable:
-            return None
+        private = yaml.safe_load((role / "vars/main.yml").read_text())
+        names = mentioned("".join(s.read_text() for s in sources if s.is_file()), private)
+        inputs = {
+            "files": [digest_of_tree(source) for source in sources],
+            "private": {name: private[name] for name in names if name in private},
+            "public": {
+                name: self._templar.template(task_vars[name])
+                for name in names
+                if not name.startswith("_") and not TRANSPORT.search(name) and name in task_vars
+            },
+            "values": layer.get("values", []),
+        }
+        return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()

@@ -26,7 +26,7 @@ def image() -> str:
 
 @pytest.fixture(scope="module")
 def container(image: str) -> Iterator[str]:
-    """A container of the image, as root, that only sleeps; one for each module, so that hygiene sees a new one."""
+    """A container of the image that only sleeps; one a module, so that hygiene sees a new one."""
     name = f"codex-workspace-test-{uuid.uuid4().hex[:10]}"
     command = ["docker", "run", "--detach", "--name", name, "--entrypoint", "sleep", image, "infinity"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

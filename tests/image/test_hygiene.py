@@ -52,9 +52,12 @@ def test_the_labels_say_what_the_image_is_and_stands_on(config: dict[str, Any]) 
 
 @pytest.mark.parametrize(
     "directory",
-    ["/tmp", "/var/tmp", "/var/lib/apt/lists", "/var/cache/apt/archives", "/mnt", "/root/.npm", "/root/.cache",
-     "/root/.ansible", "/root/.codex", "/root/.config", "/home/agent/.ansible", "/home/agent/.codex", "/home/agent/.npm"],
-)  # fmt: skip
+    [
+        *("/tmp", "/var/tmp", "/mnt", "/var/lib/apt/lists", "/var/cache/apt/archives"),
+        *(f"/root/{name}" for name in (".ansible", ".cache", ".codex", ".config", ".npm")),
+        *(f"/home/agent/{name}" for name in (".ansible", ".cache", ".codex", ".config", ".npm")),
+    ],
+)
 def test_nothing_is_left_in(host: Host, directory: str) -> None:
     kept = "-not -name lock -not -name partial"
     assert host.run(f"find {directory} -mindepth 1 {kept} 2>/dev/null").stdout == ""
@@ -110,4 +113,5 @@ def test_the_history_shows_the_layers_and_no_command(image: str) -> None:
         "smoke",
         "configuration",
     ]
-    assert [entry["CreatedBy"] for entry in ours] == [""] * len(ours)
+    # The time after which a build container ends by itself is all that ran in one.
+    assert {entry["CreatedBy"] for entry in ours} == {"7200"}

@@ -103,11 +103,12 @@ def main() -> None:
     for name, choices in commands.items():
         _, policy, _ = module.run_command(["apt-cache", "policy", *choices])
         package = first_available(choices, policy)
-        if package is None:
+        if package:
+            packages.append(package)
+        else:
             module.fail_json(
                 msg=f"No package of this release brings {name!r}: asked for {', '.join(choices)}."
             )
-        packages.append(package)
     status, out, stderr = module.run_command(
         ["apt-get", "install", "-q", "-y", "--no-install-recommends", *packages]
     )
