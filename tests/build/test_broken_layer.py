@@ -67,7 +67,7 @@ def test_a_sudoers_text_that_does_not_parse_ends_the_build_with_what_visudo_says
     builder: Builder, good: Build
 ) -> None:
     error = builder.run({"codex_workspace_t4_sudoers": MALFORMED}).refusal(after_start=True)
-    for word in ("failed to validate", "syntax error", "codex_workspace_t4_sudoers"):
+    for word in ("failed to validate", "syntax error", "codex_workspace_t4_sudoers", MALFORMED):
         assert word in error
 
 
@@ -135,7 +135,11 @@ WATCHDOG = "bin/codex_auth_refresh.sh"
             ["FATAL", "exited 70 and not 1", "The watchdog is broken", "no such module"],
             id="70",
         ),
-        pytest.param("if true; then", ["syntax error", "/usr/local/bin/codex_auth_refresh.sh"], id="syntax"),
+        pytest.param(
+            "if true; then",
+            ["FATAL", "does not parse", "syntax error", "/usr/local/bin/codex_auth_refresh.sh"],
+            id="syntax",
+        ),
     ],
 )
 def test_a_watchdog_that_does_not_work_never_ships(
