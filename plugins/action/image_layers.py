@@ -16,7 +16,7 @@ from ansible.plugins.action import ActionBase
 
 KEY_LABEL = "codex-workspace.layer.key"
 # Where bytes travel does not change what they are: these never enter a key.
-TRANSPORT = re.compile(r"codex_workspace_(scratch|build_.*|files_dir|cache_enabled)$")
+TRANSPORT = re.compile(r"codex_workspace_(scratch|build_.*|files_dir|cache_enabled|controller_cache)$")
 VARIABLE = re.compile(r"\b_?codex_workspace_[a-z0-9_]+")
 
 

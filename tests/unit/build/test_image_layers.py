@@ -90,7 +90,6 @@ LAYERS = [{"name": "first"}, {"name": "second", "files": ["app"]}, {"name": "thi
 VARIABLES: dict[str, Any] = {
     "codex_workspace_packages": ["git"],
     "codex_workspace_codex_version": "0.130.0",
-    "codex_workspace_tarballs": "tool-{{ codex_workspace_codex_version }}",
     "codex_workspace_build_pip_index_url": "http://one/",
     "codex_workspace_scratch": "/mnt",
     "codex_workspace_controller_cache": "/home/one/.cache",
@@ -111,10 +110,11 @@ class Engine:
             "{{ codex_workspace_packages }} {{ codex_workspace_scratch }}"
         )
         (self.role / "tasks/second.yml").write_text(
-            "{{ codex_workspace_tarballs }} {{ codex_workspace_build_pip_index_url }} "
+            "{{ _codex_workspace_tarballs }} {{ codex_workspace_build_pip_index_url }} "
             "{{ codex_workspace_controller_cache }} {{ _codex_workspace_registered_later }}"
         )
         (self.role / "tasks/third.yml").write_text("nothing")
+        self.private("tool-{{ codex_workspace_codex_version }}")
         (root / "files/app").mkdir(parents=True)
         (root / "files/app/main.py").write_text("print()")
         put_command(
@@ -125,6 +125,11 @@ class Engine:
             "image inspect") cat {root}/images;;
             *) echo "unexpected: $*" >&2; exit 1;; esac""",
         )
+
+    def private(self, tarballs: str) -> None:
+        """Set the role's private variable, which only a file of the role can set."""
+        (self.role / "vars").mkdir(exist_ok=True)
+        (self.role / "vars/main.yml").write_text(json.dumps({"_codex_workspace_tarballs": tarballs}))
 
     def plan(self, parent: str = BASE, *, reuse: bool = True) -> dict[str, Any]:
         """Run the action in a real play and return its result."""
@@ -230,7 +235,7 @@ def test_a_key_changes_with_the_task_file_a_variable_and_a_file_of_its_layer_alo
     assert [a == b for a, b in zip(third, engine.inputs(), strict=True)] == [True, False, True]
 
 
-def test_a_key_changes_with_a_variable_that_another_variable_mentions(engine: Engine) -> None:
+def test_a_key_changes_with_a_variable_that_a_private_one_mentions(engine: Engine) -> None:
     first = engine.inputs()
     engine.variables["codex_workspace_codex_version"] = "0.131.0"
     assert [a == b for a, b in zip(first, engine.inputs(), strict=True)] == [True, False, True]
@@ -238,9 +243,7 @@ def test_a_key_changes_with_a_variable_that_another_variable_mentions(engine: En
 
 def test_a_pin_enters_the_key_even_where_a_fact_of_the_target_is_not_known_yet(engine: Engine) -> None:
     """The fact stands beside the pin in one template, and is known only when a container runs."""
-    engine.variables["codex_workspace_tarballs"] = (
-        "tool-{{ _codex_workspace_target.machine }}@{{ codex_workspace_codex_version }}"
-    )
+    engine.private("tool-{{ _codex_workspace_target.machine }}@{{ codex_workspace_codex_version }}")
     first = engine.inputs()
     engine.variables["codex_workspace_codex_version"] = "0.131.0"
     assert [a == b for a, b in zip(first, engine.inputs(), strict=True)] == [True, False, True]

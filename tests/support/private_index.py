@@ -1,0 +1,150 @@
+"""A private package index: HTTPS with a certificate of its own, and a password."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import hashlib
+import importlib.metadata
+import io
+import ipaddress
+import secrets
+import ssl
+import threading
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Self
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def wheel(
+    name: str, version: str, files: dict[str, bytes], *, tags: tuple[str, ...] = ("py3-none-any",)
+) -> bytes:
+    """Return a wheel with these files."""
+    info = f"{name}-{version}.dist-info"
+    lines = "".join(f"Tag: {tag}\n" for tag in tags)
+    content = {
+        **files,
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode(),
+        f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\n{lines}".encode(),
+    }
+    record = "".join(f"{path},,\n" for path in [*content, f"{info}/RECORD"])
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for path, data in {**content, f"{info}/RECORD": record.encode()}.items():
+            archive.writestr(path, data)
+    return buffer.getvalue()
+
+
+def installed_uv() -> tuple[str, str, bytes]:
+    """Return version, file name and content of a wheel made of this environment's own uv."""
+    found = importlib.metadata.distribution("uv")
+    wheel_file = found.read_text("WHEEL") or ""
+    tags = tuple(line.split()[1] for line in wheel_file.splitlines() if line.startswith("Tag:"))
+    files = {}
+    for path in found.files or []:
+        if path.name == "uv" and path.parent.name == "bin":
+            files[f"uv-{found.version}.data/scripts/uv"] = path.read_binary()
+        elif path.parts[0] == "uv" and path.suffix == ".py":
+            files[path.as_posix()] = path.read_binary()
+    name = f"uv-{found.version}-py3-none-{'.'.join(tag.rpartition('-')[2] for tag in tags)}.whl"
+    return found.version, name, wheel("uv", found.version, files, tags=tags)
+
+
+class PrivateIndex:
+    """Serves wheels below ``/simple`` to those who know the password.
+
+    Args:
+        host: Address that the clients use; the certificate is for it.
+        directory: Where the certificate is written.
+        wheels: File name and content.
+    """
+
+    def __init__(self, host: str, directory: Path, wheels: dict[str, bytes]) -> None:
+        self.password = f"secret-{secrets.token_hex(16)}"
+        self.wheels = wheels
+        self.granted: list[str] = []
+        self.certificate = directory / "ca.pem"
+        self._key = directory / "key.pem"
+        self._make_certificate(host)
+        credentials = base64.b64encode(f"builder:{self.password}".encode()).decode()
+        index = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                if self.headers.get("Authorization") != f"Basic {credentials}":
+                    self.answer(401, b"who are you?")
+                    return
+                index.granted.append(self.path)
+                project, _, file = self.path.removeprefix("/simple/").partition("/")
+                if file in index.wheels:
+                    self.answer(200, index.wheels[file])
+                    return
+                names = [name for name in index.wheels if name.startswith(f"{project.replace('-', '_')}-")]
+                links = "".join(f'<a href="/simple/{project}/{name}">{name}</a>' for name in names)
+                self.answer(
+                    200 if names else 404, f"<!DOCTYPE html><html><body>{links}</body></html>".encode()
+                )
+
+            def answer(self, status: int, body: bytes) -> None:
+                self.send_response(status)
+                if status == 401:
+                    self.send_header("WWW-Authenticate", 'Basic realm="index"')
+                self.send_header("Content-Type", "text/html")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 the base class names it so
+                """Say nothing."""
+
+        self._server = ThreadingHTTPServer(("0.0.0.0", 0), Handler)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.certificate, self._key)
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self.url = f"https://builder:{self.password}@{host}:{self._server.server_address[1]}/simple"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _make_certificate(self, host: str) -> None:
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "private index")])
+        now = datetime.datetime.now(datetime.UTC)
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(hours=1))
+            .not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(
+                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(host))]), critical=False
+            )
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .sign(key, hashes.SHA256())
+        )
+        self.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        self._key.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+
+
+def requirement(name: str, version: str, content: bytes) -> str:
+    """Return a line of requirements.txt that pins a wheel by its hash."""
+    return f"{name}=={version} --hash=sha256:{hashlib.sha256(content).hexdigest()}\n"
