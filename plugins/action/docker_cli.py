@@ -11,7 +11,8 @@ from ansible.plugins.action import ActionBase
 class ActionModule(ActionBase):
     """Run ``docker`` with the arguments in ``argv`` (list of strings).
 
-    Returns: ``stdout`` and ``stdout_lines``. Fails with what docker said. Does nothing in check mode.
+    Returns: ``rc``, ``stdout`` and ``stdout_lines``. Fails with what docker said. Does nothing in check mode,
+    unless the task says ``check_mode: false``.
     """
 
     _requires_connection = False
@@ -24,11 +25,20 @@ class ActionModule(ActionBase):
         if self._task.check_mode:
             result.update(changed=False, skipped=True)
             return result
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        try:
+            done = subprocess.run(argv, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        except FileNotFoundError:
+            result.update(failed=True, rc=127, msg="there is no docker command on PATH")
+            return result
         if done.returncode != 0:
             # Not raised: a task may decide by `failed_when` what it makes of it.
             result.update(
                 failed=True, msg=f"{' '.join(argv[:2])} exited {done.returncode}: {done.stderr.strip()}"
             )
-        result.update(changed=False, stdout=done.stdout.strip(), stdout_lines=done.stdout.split("\n")[:-1])
+        result.update(
+            changed=False,
+            rc=done.returncode,
+            stdout=done.stdout.strip(),
+            stdout_lines=done.stdout.split("\n")[:-1],
+        )
         return result
