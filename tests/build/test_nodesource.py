@@ -91,6 +91,7 @@ def repository(good: Build, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield f"http://{gateway}:{server.server_address[1]}", key
         server.shutdown()
         thread.join()
+    run("gpgconf", "--homedir", str(home), "--kill", "all")
 
 
 def test_node_comes_from_nodesource_where_it_answers_and_its_key_is_trusted_for_it_alone(
