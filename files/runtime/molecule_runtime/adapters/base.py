@@ -87,6 +87,10 @@ class BaseAdapter(ABC):
         """JSON schema of `runtime_config`; empty where anything is allowed."""
         return {}
 
+    def input_modes(self) -> tuple[str, ...]:
+        """Media types that a message may carry, as the card declares them; others are refused with -32005."""
+        return ("text/plain", "application/json", "*/*")
+
     def capabilities(self) -> RuntimeCapabilities:
         """What the agent does natively."""
         return RuntimeCapabilities()
