@@ -3,7 +3,7 @@
 | the request | the SDK | here | why |
 |---|---|---|---|
 | 0.3 method, `params` do not fit | -32600 | -32602 | the envelope is valid, its parameters are not |
-| 0.3 method with `A2A-Version: 1.0` | -32603 | -32009 | codes new in 1.0 are hidden, also from those who know |
+| 0.3 method with `A2A-Version: 1.0` | -32603 | -32009 | 1.0 codes are hidden, also from who knows them |
 | body that is not UTF-8, or nested too deep | -32603 | -32700 | it cannot be parsed |
 | body over the limit | (read whole) | -32600, HTTP 413 | memory |
 | media type that the card does not declare | (accepted) | -32005 | the SDK's check knows no `*/*` |
@@ -15,18 +15,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import a2a.server.routes  # noqa: F401 (first: imported on its own, the next module imports itself in a circle)
 from a2a.compat.v0_3.jsonrpc_adapter import JSONRPC03Adapter
-from a2a.server.jsonrpc_models import InvalidRequestError as InvalidRequestModel
-from a2a.server.jsonrpc_models import JSONRPCError
+from a2a.server.jsonrpc_models import JSONParseError, JSONRPCError
 from a2a.server.routes.jsonrpc_dispatcher import JsonRpcDispatcher
 from a2a.utils.errors import (
     A2AError,
     ContentTypeNotSupportedError,
     InternalError,
+    InvalidParamsError,
     InvalidRequestError,
-    JSONParseError,
     VersionNotSupportedError,
 )
+from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from a2a.server.request_handlers import RequestHandler
     from a2a.types import SendMessageRequest
+    from sse_starlette.sse import EventSourceResponse
     from starlette.types import Message, Receive
 
 __all__ = ["MAX_BODY_BYTES", "SpecAdapter03", "SpecDispatcher", "check_media_types"]
@@ -44,20 +46,32 @@ __all__ = ["MAX_BODY_BYTES", "SpecAdapter03", "SpecDispatcher", "check_media_typ
 MAX_BODY_BYTES = 32 << 20
 """Inline files count: the platform's proxy forwards at most 16 MB, base64 adds a third."""
 
-INVALID_PARAMS = -32602
 VERSION_NOT_SUPPORTED = -32009
 
 
 class SpecAdapter03(JSONRPC03Adapter):
     """The SDK's 0.3 adapter with the codes of the 0.3 specification."""
 
+    async def handle_request(
+        self, request_id: str | int | None, method: str, body: dict[str, Any], request: Request
+    ) -> JSONResponse | EventSourceResponse:
+        """Refuse parameters that do not fit, naming the fields and not their values; then as the SDK does."""
+        try:
+            model: type[BaseModel] = self.METHOD_TO_MODEL[method]
+            model.model_validate(body)
+        except ValidationError as invalid:
+            errors = [
+                {"field": ".".join(map(str, item["loc"])), "message": item["msg"]}
+                for item in invalid.errors(include_url=False, include_input=False)
+            ]
+            error = InvalidParamsError(data={"errors": errors})
+            return self._generate_error_response(request_id, error)
+        return await super().handle_request(request_id, method, body, request)
+
     def _generate_error_response(
         self, request_id: str | int | None, error: Exception | JSONRPCError
     ) -> JSONResponse:
-        if isinstance(error, InvalidRequestModel):
-            # The dispatcher has checked the envelope before; only `params` can have failed here.
-            error = JSONRPCError(code=INVALID_PARAMS, message="Invalid params", data=error.data)
-        elif isinstance(error, VersionNotSupportedError):
+        if isinstance(error, VersionNotSupportedError):
             error = JSONRPCError(code=VERSION_NOT_SUPPORTED, message=error.message)
         return super()._generate_error_response(request_id, _redacted(error))
 
@@ -91,7 +105,9 @@ class SpecDispatcher(JsonRpcDispatcher):
         try:
             await request.json()
         except (ValueError, RecursionError) as error:
-            return self._generate_error_response(None, JSONParseError(f"The body is not JSON: {error}"))
+            return self._generate_error_response(
+                None, JSONParseError(message=f"The body is not JSON: {error}")
+            )
         return await super().handle_requests(request)
 
     def _generate_error_response(

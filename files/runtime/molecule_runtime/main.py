@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import socket
 import sys
 from typing import TYPE_CHECKING
 
 from molecule_runtime import __version__, logs
 from molecule_runtime.boot import Boot
 from molecule_runtime.environment import Environment, EnvironmentVariableError
+from molecule_runtime.listener import open_listener
 from molecule_runtime.smoke import smoke
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ async def _run(env: Environment) -> int:
     if env.smoke:
         return await smoke(boot)
     try:
-        listener = socket.create_server(("0.0.0.0", boot.port), backlog=1024)
+        listener = open_listener("0.0.0.0", boot.port)
     except OSError as error:
         _log.error(
             f"[FAIL] port {boot.port} cannot be bound ({error.strerror}); stop what uses it, or set a2a.port"

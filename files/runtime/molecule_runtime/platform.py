@@ -286,7 +286,7 @@ class PlatformClient:
 
 
 def _keep(save: Callable[[str], None], secret: Any, what: str) -> None:
-    """Save a secret that came back, if any. On a full disk this process still has it, the next one will not."""
+    """Save a secret that came back, if any. On a full disk this process has it, the next one will not."""
     if not isinstance(secret, str) or not secret:
         return
     try:
