@@ -1,9 +1,8 @@
 """An adapter whose turns do what the message says, for tests of the runtime. It needs no model and no child.
 
-The text of a message is its script, one word after another:
-`say:TEXT` streams one delta, `gate:NAME` waits until the test opens the gate, `done` completes, `fail:REASON` fails,
-`raise:REASON` raises, `bare:TEXT` answers with a bare message, `forget` returns without an ending, `file` attaches one.
-`_` stands for a space. A script without an ending completes.
+The text of a message is its script, one word after another: `say:TEXT` streams one delta, `gate:NAME` waits
+until the test opens the gate, `fail:REASON` fails, `raise:REASON` raises, `file` attaches one; `bare:TEXT` alone
+answers with a bare message, `forget` alone returns without an ending. `_` stands for a space.
 """
 
 from __future__ import annotations
@@ -72,9 +71,8 @@ class _Turn:
         if name == "say":
             await self._add(Part(text=_spaces(value)))
         elif name == "file":
-            await self._add(
-                Part(url="workspace:/workspace/made.txt", filename="made.txt", media_type="text/plain")
-            )
+            uri = "workspace:/workspace/made.txt"
+            await self._add(Part(url=uri, filename="made.txt", media_type="text/plain"))
         elif name == "gate":
             self._executor.reached[value].set()
             await self._executor.gates[value].wait()
@@ -92,7 +90,7 @@ class _Turn:
 
 
 class Adapter(BaseAdapter):
-    """The adapter itself. `setup` fails with the text of `runtime_config["fail_setup"]`, where that is set."""
+    """The adapter itself. `setup` fails with the text of `runtime_config["fail_setup"]`, if any."""
 
     latest: Adapter | None = None
 

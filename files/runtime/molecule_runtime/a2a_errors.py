@@ -13,7 +13,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import a2a.server.routes  # noqa: F401 (first: imported on its own, the next module imports itself in a circle)
 from a2a.compat.v0_3.jsonrpc_adapter import JSONRPC03Adapter
@@ -27,7 +27,7 @@ from a2a.utils.errors import (
     InvalidRequestError,
     VersionNotSupportedError,
 )
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from a2a.server.request_handlers import RequestHandler
     from a2a.types import SendMessageRequest
+    from pydantic import BaseModel
     from sse_starlette.sse import EventSourceResponse
     from starlette.types import Message, Receive
 
@@ -57,7 +58,7 @@ class SpecAdapter03(JSONRPC03Adapter):
     ) -> JSONResponse | EventSourceResponse:
         """Refuse parameters that do not fit, naming the fields and not their values; then as the SDK does."""
         try:
-            model: type[BaseModel] = self.METHOD_TO_MODEL[method]
+            model = cast("type[BaseModel]", self.METHOD_TO_MODEL[method])
             model.model_validate(body)
         except ValidationError as invalid:
             errors = [
