@@ -8,6 +8,7 @@ failed task says why in its status message. Turns, steering and the child are el
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -42,6 +43,13 @@ _EMPTY_MESSAGE: Final = "The message was empty: send a text or a file."
 _NO_WORDS: Final = "The agent finished without saying anything."
 
 
+@dataclass(frozen=True, slots=True)
+class _Running:
+    conversation: Conversation
+    message: Message
+    told: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 class CodexExecutor(AgentExecutor):
     """Runs messages on codex, in one conversation for all, or one for each A2A context.
 
@@ -63,7 +71,7 @@ class CodexExecutor(AgentExecutor):
         self._per_context = threads == "per_context"
         self._preamble = preamble
         self._conversations: dict[str, Conversation] = {}
-        self._messages: dict[str, tuple[Conversation, Message]] = {}
+        self._running: dict[str, _Running] = {}
 
     @property
     def problem(self) -> str:
@@ -92,7 +100,7 @@ class CodexExecutor(AgentExecutor):
             return
         conversation = self._conversation(context_id)
         message = Message(task_id, self._input(context))
-        self._messages[task_id] = conversation, message
+        running = self._running[task_id] = _Running(conversation, message)
         conversation.submit(message)
         self._count()
         try:
@@ -100,18 +108,20 @@ class CodexExecutor(AgentExecutor):
         finally:
             # Cancelled from outside, the message must not begin a turn that nobody reads.
             conversation.withdraw(message)
-            self._messages.pop(task_id, None)
+            self._running.pop(task_id, None)
+            running.told.set()
             self._count()
 
     async def cancel(self, context: RequestContext, event_queue: EventQueue) -> None:
         """Take one message back, interrupting the turn that works for it; its task ends as canceled."""
         task_id = context.task_id or ""
-        if (found := self._messages.get(task_id)) is not None:
-            conversation, message = found
-            await conversation.cancel(message)
-            if not isinstance(message.reply.outcome, Canceled):
-                return
-        await TaskUpdater(event_queue, task_id, context.context_id or "").cancel()
+        if (found := self._running.get(task_id)) is not None:
+            await found.conversation.cancel(found.message)
+            # The task's end is written by `execute`. The SDK closes the streams when either returns, so that
+            # the end must be written before this does.
+            await found.told.wait()
+        else:
+            await TaskUpdater(event_queue, task_id, context.context_id or "").cancel()
 
     async def close(self) -> None:
         """Interrupt what runs and end the child."""
@@ -161,8 +171,7 @@ class _Stream:
                     )
                     await self.updater.failed(message)
                 case Canceled():
-                    # `cancel` tells the task, since it is the one who was asked.
-                    pass
+                    await self.updater.cancel()
 
     async def _send(self, text: str, *, append: bool, last: bool = False) -> None:
         append = append and bool(self._parts)

@@ -6,6 +6,7 @@ the status. The table below is what codex 0.130.0 was seen to send (CODEX.md 3.3
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from enum import StrEnum
@@ -35,7 +36,7 @@ class FailureKind(StrEnum):
 _SENTENCES: Final = {
     FailureKind.UNAUTHORIZED: "The model endpoint refused the credential (unauthorized).",
     FailureKind.QUOTA: "The account's quota is used up.",
-    FailureKind.RATE_LIMITED: "The model endpoint limits the rate of requests; try again later.",
+    FailureKind.RATE_LIMITED: "Too many requests for the model endpoint, or the quota is used up.",
     FailureKind.CONTEXT_TOO_LONG: "The conversation is longer than the model's context.",
     FailureKind.OVERLOADED: "The model endpoint is overloaded; try again later.",
     FailureKind.NETWORK: "The network connection to the model endpoint failed.",
@@ -117,7 +118,20 @@ def turn_failure(error: dict[str, Any] | None) -> TurnFailure:
     message = str(error.get("message") or "")
     details = str(error.get("additionalDetails") or "")
     text = f"{message} {details}".strip()
-    return TurnFailure(_kind(error.get("codexErrorInfo"), text), text)
+    kind = _kind(error.get("codexErrorInfo"), text)
+    refused = _refusal(message)
+    if refused is not None and kind is FailureKind.OTHER:
+        kind = FailureKind.REFUSED
+    return TurnFailure(kind, refused or text)
+
+
+def _refusal(message: str) -> str | None:
+    """The endpoint's own words, where codex passes the body of a 400 on as it came."""
+    try:
+        inner = json.loads(message)["error"]["message"]
+    except (ValueError, TypeError, KeyError):
+        return None
+    return str(inner) or None
 
 
 def _kind(info: object, text: str) -> FailureKind:

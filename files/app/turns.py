@@ -158,7 +158,12 @@ class Turn:
         self.open[0].reply.work()
 
     def _turn_completed(self, params: dict[str, Any]) -> None:
-        self.status = str(params["turn"].get("status") or "completed")
+        status = str(params["turn"].get("status") or "completed")
+        # A turn that fails says so in an `error` of its own. One that never began (an empty input) leaves its
+        # error behind, and codex 0.130.0 reports it once more with the next turn, however well that one went.
+        if status == "failed" and self.error is None and any(m.answer.final for m in self._listeners()):
+            status = "completed"
+        self.status = status
         self.error = params["turn"].get("error") or self.error
 
     def _active(self, _params: dict[str, Any]) -> None:

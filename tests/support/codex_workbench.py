@@ -100,7 +100,9 @@ class Sent:
     async def until(self, condition: Callable[[Sent], bool]) -> Self:
         """Wait for `condition`, or for the end of the stream, whichever comes first, and assert it."""
         async with asyncio.timeout(PATIENCE), self._changed:
-            await self._changed.wait_for(lambda: condition(self) or (self._reader is not None and self._reader.done()))
+            await self._changed.wait_for(
+                lambda: condition(self) or (self._reader is not None and self._reader.done())
+            )
         assert condition(self), f"never came true: {self}"
         return self
 

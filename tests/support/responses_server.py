@@ -508,9 +508,7 @@ def step_from_json(step: dict[str, Any]) -> Step:
         case {"failed": str(code)}:
             return ResponseFailed(code)
         case _:
-            raise ValueError(
-                f"unknown step {step!r}; allowed: text, deltas, call, status, failed"
-            )
+            raise ValueError(f"unknown step {step!r}; allowed: text, deltas, call, status, failed")
 
 
 def _echo(request: Request) -> Step:
