@@ -1,7 +1,7 @@
 """An adapter whose turns do what the message says, for tests of the runtime. It needs no model and no child.
 
-The text of a message is its script, one word after another: `say:TEXT` streams one delta, `gate:NAME` waits
-until the test opens the gate, `fail:REASON` fails, `raise:REASON` raises, `file` attaches one; `bare:TEXT` alone
+The text of a message is its script, word by word: `say:TEXT` streams one delta, `gate:NAME` waits until
+the test opens the gate, `fail:REASON` fails, `raise:REASON` raises, `file` attaches one; `bare:TEXT` alone
 answers with a bare message, `forget` alone returns without an ending. `_` stands for a space.
 """
 
