@@ -34,6 +34,10 @@ class ThreadStore:
         """The thread of `key`, or None."""
         return self._threads.get(key)
 
+    def latest(self) -> str | None:
+        """The thread that was begun last, or None."""
+        return next(reversed(self._threads.values()), None)
+
     def set(self, key: str, thread_id: str) -> None:
         """Remember `thread_id` for `key`; the least recently set of more than 1000 are forgotten."""
         if self._threads.get(key) == thread_id:

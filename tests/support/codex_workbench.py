@@ -6,7 +6,6 @@ import asyncio
 import os
 import uuid
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from a2a.server.context import ServerCallContext
@@ -30,12 +29,14 @@ from a2a.types import (
 from attachments import Attachments
 from codex import Codex, CodexSettings
 from codex_binary import find_codex
-from conversation import Limits
 from executor import CodexExecutor
 from thread_store import ThreadStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from conversation import Limits
 
 __all__ = ["API_KEY", "PATIENCE", "Sent", "Workbench", "codex_binary"]
 
@@ -170,6 +171,7 @@ class Workbench:
         if base_url:
             text = _CONFIG.format(base_url=base_url, retries=retries)
             (self.codex_home / "config.toml").write_text(text + config)
+        self._children: asyncio.Queue[int] = asyncio.Queue()
         self.codex = Codex(
             CodexSettings(
                 command=command or [str(codex_binary()), "app-server"],
@@ -187,6 +189,7 @@ class Workbench:
                 max_line=max_line,
             ),
             ThreadStore(self.threads_file),
+            on_start=self._child_started,
         )
         self.executor = CodexExecutor(
             self.codex,
@@ -215,6 +218,15 @@ class Workbench:
         await self.executor.close()
         await asyncio.gather(*self._readers, return_exceptions=True)
         await self._handler.aclose()
+
+    def _child_started(self, number: int) -> None:
+        self._children.put_nowait(number)
+
+    async def child(self, number: int) -> None:
+        """Wait until codex has been started `number` times."""
+        async with asyncio.timeout(PATIENCE):
+            while await self._children.get() < number:
+                pass
 
     def send(self, text: str = "", *, parts: Sequence[Part] = (), context: str = "") -> Sent:
         """Send a message without waiting for anything."""

@@ -437,8 +437,7 @@ async def _call(
     await send({"type": "response.output_item.done", "output_index": index, "item": item})
 
 
-# -- what a request must look like
-# -----------------------------------------------------------------------------
+# -- what a request must look like -----------------------------------------------------------------
 
 
 def _problem_with_body(body: Any) -> str | None:
@@ -482,8 +481,7 @@ def _problem_with_input(items: Iterable[Any]) -> str | None:
     return None
 
 
-# -- by itself
-# -------------------------------------------------------------------------------------------------
+# -- by itself -------------------------------------------------------------------------------------
 
 
 def step_from_json(step: dict[str, Any]) -> Step:
