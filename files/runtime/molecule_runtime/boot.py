@@ -37,7 +37,7 @@ __all__ = ["Boot"]
 _log = logs.get_logger(__name__)
 
 SNAPSHOT = ".agent_snapshot.json"
-_SNAPSHOT_SECONDS = 1.0
+_STEP_SECONDS = 1.0
 _CLOSE_SECONDS = 5.0
 _DEFAULT_PROMPT = "system-prompt.md"
 
@@ -235,11 +235,13 @@ class Boot:
         if self.workspace is not None:
             self.workspace.stopping = True
         if self.adapter is not None:
-            await _within(_SNAPSHOT_SECONDS, _save_snapshot(self.adapter), "save the agent's state")
+            await _within(_STEP_SECONDS, _save_snapshot(self.adapter), "save the agent's state")
         if self.executor is not None:
             await self.executor.stop_all("The workspace was stopped before the turn ended. Send it again.")
         if self.adapter is not None:
             await _within(_CLOSE_SECONDS, self.adapter.close(), "close the agent")
+        if self.executor is not None:
+            await _within(_STEP_SECONDS, self.executor.abandon_all(), "end the turns")
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)

@@ -39,12 +39,10 @@ async def smoke(boot: Boot) -> int:
         request = self_message("smoke", "Say ok.")
         request["params"]["configuration"] = {"blocking": False}
         answer = (await client.post("/", json=request)).json()
-    if boot.executor is not None:
+    if boot.executor is not None and boot.adapter is not None:
         await boot.executor.stop_all("smoke run")
-    if boot.adapter is not None:
         await boot.adapter.close()
-    if boot.workspace is not None and boot.workspace.handler is not None:
-        await boot.workspace.handler.aclose()
+        await boot.executor.abandon_all()
     result = answer.get("result", {})
     if result.get("kind") != "task":
         _log.error("[FAIL] smoke: the message did not become a task", answer=str(answer)[:500])

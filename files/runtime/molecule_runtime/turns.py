@@ -52,6 +52,7 @@ class _Turn:
     context_id: str
     queue: EventQueue
     message: Message | None = None
+    running: asyncio.Task[None] | None = None
     started: float = field(default_factory=time.monotonic)
     announced: bool = False
     first_output: bool = False
@@ -172,6 +173,7 @@ class TurnExecutor(AgentExecutor):
             context_id=context.context_id or "",
             queue=event_queue,
             message=context.message,
+            running=asyncio.current_task(),
             announced=context.current_task is not None,
         )
         self._turns[turn.task_id] = turn
@@ -223,6 +225,13 @@ class TurnExecutor(AgentExecutor):
         """End every open task as canceled with `reason`, for a workspace that is going down."""
         for turn in list(self._turns.values()):
             await turn.end(TaskState.TASK_STATE_CANCELED, reason)
+
+    async def abandon_all(self) -> None:
+        """Cancel what still runs after `stop_all`, so that its streams end too, and wait for it."""
+        left = [turn.running for turn in self._turns.values() if turn.running is not None]
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
 
 def _text(message: Message) -> str:

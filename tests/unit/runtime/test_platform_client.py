@@ -13,7 +13,7 @@ from molecule_runtime.platform import PlatformClient, PlatformError, Unauthorize
 from support.fake_platform import FakePlatform, Peer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
 pytestmark = pytest.mark.anyio
@@ -91,7 +91,7 @@ async def test_registering_again_after_a_restart_presents_the_token(
 async def test_a_single_401_on_any_call_is_recovered_and_the_call_repeated(
     registered: PlatformClient, platform: FakePlatform, route: str
 ) -> None:
-    calls = {
+    calls: dict[str, Callable[[], Awaitable[object]]] = {
         "heartbeat": lambda: registered.heartbeat(beat()),
         "peers": registered.peers,
         "delegations": registered.delegations,
