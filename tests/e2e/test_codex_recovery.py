@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from app_server import InvalidConfigError
-from codex import SandboxError
 from conversation import Limits
 from support.codex_workbench import Workbench
 from support.responses_server import Answer, Call, Gate, ResponsesServer, Silence
@@ -93,15 +92,6 @@ async def test_the_sandbox_that_is_asked_for_is_the_one_that_codex_reports(
     model.script(Answer.text("Fine."))
     async with Workbench(tmp_path, model.base_url, sandbox=sandbox) as bench:
         assert await bench.send("hello").completed() == "Fine."
-
-
-async def test_another_sandbox_than_asked_for_is_refused(tmp_path: Path, model: ResponsesServer) -> None:
-    async with Workbench(tmp_path, model.base_url) as bench:
-        with pytest.raises(SandboxError, match="danger-full-access and reports readOnly"):
-            bench.codex._checked(
-                {"sandbox": {"type": "readOnly"}, "approvalPolicy": "never", "thread": {"id": "x"}},
-                resumed=True,
-            )
 
 
 async def test_a_thread_whose_rollout_is_gone_is_replaced_by_a_new_one(

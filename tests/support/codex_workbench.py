@@ -6,6 +6,7 @@ import asyncio
 import os
 import uuid
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from a2a.server.context import ServerCallContext
@@ -33,14 +34,14 @@ from executor import CodexExecutor
 from thread_store import ThreadStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Mapping, Sequence
 
     from conversation import Limits
 
 __all__ = ["API_KEY", "PATIENCE", "Sent", "Workbench", "codex_binary"]
 
 API_KEY = "test-key"
+_TESTS = Path(__file__).parents[1]
 PATIENCE = 60.0
 """Seconds after which a test gives up waiting; nothing is expected to take that long."""
 
@@ -161,6 +162,8 @@ class Workbench:
         max_line: int = 32 * 1024 * 1024,
         api_key: str | None = None,
         preamble: Callable[[], str] = lambda: "",
+        python_path: bool = False,
+        env: Mapping[str, str] | None = None,
     ) -> None:
         self.home = directory / "home"
         self.codex_home = self.home / ".codex"
@@ -181,6 +184,8 @@ class Workbench:
                     "HOME": str(self.home),
                     "CODEX_HOME": str(self.codex_home),
                     "STANDIN_KEY": API_KEY,
+                    **({"PYTHONPATH": str(_TESTS)} if python_path else {}),
+                    **(env or {}),
                 },
                 model="gpt-5.5",
                 sandbox=sandbox,
