@@ -123,6 +123,7 @@ class _Switches:
     org_id: str = ""
     refuse_loopback: bool = True
     a2a_reply: str = "forward"
+    deliver: bool = True
     talk_to_user: bool = True
     memory_available: bool = True
     lose_uploads: int = 0
@@ -478,7 +479,7 @@ class FakePlatform:
 
     async def _deliver(self, row: Json, task: str) -> None:
         target = self.workspaces[row["target_id"]]
-        if not target.url:
+        if not target.url or not self.switches.deliver:
             return
         row["status"] = "dispatched"
         message = {
