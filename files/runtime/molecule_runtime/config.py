@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 __all__ = ["ConfigError", "WorkspaceConfig", "load", "merge", "read_yaml"]
 
-_TYPO = 0.8
+_TYPO = 0.75
 
 
 class ConfigError(ValueError):

@@ -36,6 +36,7 @@ __all__ = [
 WORKSPACE_MOUNT = Path("/workspace")
 DELEGATION_RESULTS = "/tmp/delegation_results.jsonl"  # noqa: S108 (the platform's own default)
 _ERROR_LIMIT = 500
+_MARKER = "A2A_RESULT_FROM_PEER"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +105,12 @@ def read_delegation_results() -> str:
         return ""
     finally:
         taken.unlink(missing_ok=True)
-    return "\n".join(
-        f"[A2A_RESULT_FROM_PEER]\n{line}\n[/A2A_RESULT_FROM_PEER]" for line in lines if line.strip()
-    )
+    return "\n".join(f"[{_MARKER}]\n{_defused(line)}\n[/{_MARKER}]" for line in lines if line.strip())
+
+
+def _defused(line: str) -> str:
+    """A peer that writes the closing marker itself must not step out of it."""
+    return line.replace(f"{_MARKER}]", f"{_MARKER})")
 
 
 def set_current_task(heartbeat: Heartbeat | None, task: str) -> None:
