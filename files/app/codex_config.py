@@ -143,6 +143,9 @@ def _enforced(config: CodexConfig) -> dict[tuple[str, ...], Any]:
         ("sandbox_mode",): config.sandbox,
         ("approval_policy",): "never",
         ("cli_auth_credentials_store",): "file",
+        # codex 0.130.0 sources a snapshot of the login shell before each command, and with it every variable
+        # that shell_environment_policy has taken out.
+        ("features", "shell_snapshot"): False,
     }
     if selection.provider.auth_mode == "chatgpt_subscription":
         keys["forced_login_method",] = "chatgpt"

@@ -70,6 +70,7 @@ stream_idle_timeout_ms = 30000
 [features]
 apps = false
 plugins = false
+shell_snapshot = false
 
 [analytics]
 enabled = false
