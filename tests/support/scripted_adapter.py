@@ -1,8 +1,9 @@
 """An adapter whose turns do what the message says, for tests of the runtime. It needs no model and no child.
 
-The text of a message is its script, word by word: `say:TEXT` streams one delta, `gate:NAME` waits until
-the test opens the gate, `fail:REASON` fails, `raise:REASON` raises, `file` attaches one; `bare:TEXT` alone
-answers with a bare message, `forget` alone returns without an ending. `_` stands for a space.
+The text of a message is its script, word by word: `say:TEXT` streams one delta, `many:N` streams N of 4,000
+bytes, `gate:NAME` waits until the test opens the gate, `fail:REASON` fails, `raise:REASON` raises, `file`
+attaches one; `bare:TEXT` alone answers with a bare message, `forget` alone returns without an ending. `_`
+stands for a space.
 """
 
 from __future__ import annotations
@@ -70,6 +71,9 @@ class _Turn:
         name, _, value = word.partition(":")
         if name == "say":
             await self._add(Part(text=_spaces(value)))
+        elif name == "many":
+            for _ in range(int(value)):
+                await self._add(Part(text="x" * 4000))
         elif name == "file":
             uri = "workspace:/workspace/made.txt"
             await self._add(Part(url=uri, filename="made.txt", media_type="text/plain"))

@@ -12,7 +12,9 @@ from a2a.server.request_handlers.default_request_handler_v2 import DefaultReques
 from a2a.types import Message, Role, Task, TaskState
 from a2a.utils.errors import InternalError
 
+from molecule_runtime import a2a_streaming
 from molecule_runtime.a2a_errors import SpecDispatcher, check_media_types
+from molecule_runtime.a2a_streaming import unhurried
 from molecule_runtime.cards import OUTPUT_MODES
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from a2a.server.context import ServerCallContext
     from a2a.server.events import Event
     from a2a.server.tasks import TaskStore
-    from a2a.types import AgentCard, SendMessageRequest
+    from a2a.types import AgentCard, SendMessageRequest, SubscribeToTaskRequest
 
 __all__ = ["RequestHandler", "WorkspaceDispatcher", "bare_message"]
 
@@ -33,6 +35,7 @@ class RequestHandler(DefaultRequestHandlerV2):
     """The SDK's handler, which also refuses what the card says that it does not take."""
 
     def __init__(self, executor: AgentExecutor, task_store: TaskStore, card: AgentCard) -> None:
+        a2a_streaming.install()
         super().__init__(agent_executor=executor, task_store=task_store, agent_card=card)
         self._input_modes = list(card.default_input_modes)
 
@@ -47,7 +50,15 @@ class RequestHandler(DefaultRequestHandlerV2):
     ) -> AsyncGenerator[Event, None]:
         """Run the message and yield each event as it comes."""
         check_media_types(params, self._input_modes, OUTPUT_MODES)
-        async with aclosing(super().on_message_send_stream(params, context)) as events:
+        async with aclosing(unhurried(super().on_message_send_stream(params, context))) as events:
+            async for event in events:
+                yield event
+
+    async def on_subscribe_to_task(
+        self, params: SubscribeToTaskRequest, context: ServerCallContext
+    ) -> AsyncGenerator[Event, None]:
+        """Yield the task so far, then each event as it comes."""
+        async with aclosing(unhurried(super().on_subscribe_to_task(params, context))) as events:
             async for event in events:
                 yield event
 

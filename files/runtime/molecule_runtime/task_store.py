@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from a2a.server.tasks import InMemoryTaskStore, TaskStore
-from a2a.types import ListTasksRequest, ListTasksResponse, Part, Task, TaskState
+from a2a.types import Artifact, ListTasksRequest, ListTasksResponse, Part, Task, TaskState
 
 if TYPE_CHECKING:
     from a2a.server.context import ServerCallContext
@@ -23,14 +24,16 @@ TERMINAL_STATES = frozenset(
 )
 
 
+_MANY_PARTS = 256
+
+
 class BoundedTaskStore(TaskStore):
     """The SDK's in-memory store with a limit on finished tasks, by number and by bytes.
 
-    Two things differ from the SDK's own copying store, both for the sake of long streamed answers. Each
-    delta is one `save`, so a save keeps the reference and only reads copy. And a delta is appended to the
-    artifact as a part of its own, so that every later copy is of all parts so far: neighbouring text parts
-    are joined here, in the object that the SDK goes on working with. Clients get one text part instead of
-    thousands.
+    Two more things differ from the SDK's own copying store, for the sake of long streamed answers. Each
+    delta is one `save`, so a save keeps the reference and only reads copy. And the SDK appends each delta
+    to the artifact as a part of its own: neighbouring texts are joined here, in the object that the SDK
+    goes on working with, so that clients find one text in a finished task instead of thousands of pieces.
     """
 
     def __init__(self, max_finished: int = 512, max_bytes: int = 24 << 20) -> None:
@@ -42,9 +45,12 @@ class BoundedTaskStore(TaskStore):
 
     async def save(self, task: Task, context: ServerCallContext) -> None:
         """Keep `task`; if it is finished, drop the oldest finished ones over the limit (never this one)."""
-        _join_text_parts(task)
+        finished = task.status.state in TERMINAL_STATES
+        for artifact in task.artifacts:
+            if len(artifact.parts) > (1 if finished else _MANY_PARTS):
+                _join_text_parts(artifact)
         await self._tasks.save(task, context)
-        if task.status.state not in TERMINAL_STATES:
+        if not finished:
             return
         size = task.ByteSize()
         self._bytes += size - self._finished.pop(task.id, 0)
@@ -78,14 +84,13 @@ class BoundedTaskStore(TaskStore):
         await self._tasks.delete(task_id, context)
 
 
-def _join_text_parts(task: Task) -> None:
-    for artifact in task.artifacts:
-        parts = artifact.parts
-        for index in range(len(parts) - 1, 0, -1):
-            if not (_plain_text(parts[index]) and _plain_text(parts[index - 1])):
-                break
-            parts[index - 1].text += parts[index].text
-            del parts[index]
+def _join_text_parts(artifact: Artifact) -> None:
+    joined: list[Part] = []
+    for plain, group in itertools.groupby(artifact.parts, _plain_text):
+        run = list(group)
+        joined += [Part(text="".join(part.text for part in run))] if plain else run
+    del artifact.parts[:]
+    artifact.parts.extend(joined)
 
 
 def _plain_text(part: Part) -> bool:

@@ -266,3 +266,22 @@ async def test_five_thousand_deltas_arrive_one_by_one_and_are_kept_as_one_text(l
     assert deltas == 5000
     task = (await live.rpc("tasks/get", {"id": task_id}))["result"]
     assert task["artifacts"][0]["parts"] == [{"kind": "text", "text": "x" * 5000}]
+
+
+async def test_a_client_that_reads_slowly_loses_nothing_of_a_long_answer(live: LiveWorkspace) -> None:
+    """The SDK drops a subscriber that is 1,024 events behind; its stream then ends without an ending."""
+    body = {"jsonrpc": "2.0", "id": 1, "method": "message/stream", "params": message03("many:3000")}
+    raw = json.dumps(body).encode()
+    address = httpx.URL(live.url)
+    # Over its limit, a StreamReader stops reading from the socket by itself.
+    reader, writer = await asyncio.open_connection(address.host, address.port, limit=2**14)
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+    writer.write(head % len(raw) + raw)
+    completed: dict[str, Any] = {}
+    while completed.get("totalSize") != 1:
+        completed = (await live.rpc("ListTasks", {"status": "TASK_STATE_COMPLETED"}, **V10))["result"]
+    received = await reader.read()
+    assert received.count(b'"kind":"artifact-update"') == 3000
+    assert b'"state":"completed"' in received[-1000:]
+    writer.close()
+    await writer.wait_closed()
