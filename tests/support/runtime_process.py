@@ -30,6 +30,12 @@ class RuntimeProcess:
     process: asyncio.subprocess.Process
     url: str
     log: list[str] = field(default_factory=list)
+    grown: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def says(self, text: str) -> None:
+        """Wait for a line with `text`."""
+        async with asyncio.timeout(30), self.grown:
+            await self.grown.wait_for(lambda: any(text in line for line in self.log))
 
     async def ready(self) -> httpx.Response:
         """The first answer of `/readyz`, as soon as the port is open. Fails if the process ends before."""
@@ -64,7 +70,7 @@ async def run_runtime(
         stderr=asyncio.subprocess.STDOUT,
     )
     running = RuntimeProcess(process, f"http://127.0.0.1:{port}")
-    reading = asyncio.create_task(_read(process, running.log))
+    reading = asyncio.create_task(_read(running))
     try:
         yield running
     finally:
@@ -74,10 +80,12 @@ async def run_runtime(
         await reading
 
 
-async def _read(process: asyncio.subprocess.Process, log: list[str]) -> None:
-    assert process.stdout is not None
-    while line := await process.stdout.readline():
-        log.append(line.decode().rstrip())
+async def _read(running: RuntimeProcess) -> None:
+    assert running.process.stdout is not None
+    while line := await running.process.stdout.readline():
+        async with running.grown:
+            running.log.append(line.decode().rstrip())
+            running.grown.notify_all()
 
 
 def free_port() -> int:

@@ -13,6 +13,7 @@ import uuid
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from a2a.helpers import new_text_message
 from a2a.server.agent_execution import AgentExecutor, RequestContext
 from a2a.server.tasks import TaskUpdater
@@ -94,7 +95,7 @@ class _Turn:
 
 
 class Adapter(BaseAdapter):
-    """The adapter itself. `setup` fails with the text of `runtime_config["fail_setup"]`, if any."""
+    """The adapter. `runtime_config` makes its setup fail (`fail_setup`) or hang (`slow_setup`)."""
 
     latest: Adapter | None = None
 
@@ -103,7 +104,6 @@ class Adapter(BaseAdapter):
         self.config: AdapterConfig | None = None
         self.current_health = AdapterHealth(ready=True)
         self.restored: dict[str, Any] = {}
-        self.closed = False
         Adapter.latest = self
 
     @staticmethod
@@ -120,6 +120,9 @@ class Adapter(BaseAdapter):
 
     async def setup(self, config: AdapterConfig) -> None:
         self.config = config
+        if config.runtime_config.get("slow_setup"):
+            structlog.get_logger().info("setup has begun")
+            await asyncio.Event().wait()
         if reason := config.runtime_config.get("fail_setup"):
             raise RuntimeError(str(reason))
 
@@ -149,7 +152,7 @@ class Adapter(BaseAdapter):
         self.restored = snapshot
 
     async def close(self) -> None:
-        self.closed = True
+        structlog.get_logger().info("closed")
 
 
 def _spaces(text: str) -> str:

@@ -25,6 +25,8 @@ from molecule_runtime.platform import PlatformClient
 from molecule_runtime.rbac import allowed_actions
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mcp.types import CallToolRequestParams
 
 __all__ = ["build_server", "main"]
@@ -35,10 +37,10 @@ SERVER_VERSION = "1.0.0"
 _log = logs.get_logger(__name__)
 
 
-def build_server(toolbox: Toolbox) -> Server[Any]:
+def build_server(toolbox: Toolbox, offered: Sequence[Tool] = TOOLS) -> Server[Any]:
     """The server. The SDK runs each call as a task of its own: a slow delegation holds up nothing else."""
-    tools = {tool.name: tool for tool in TOOLS}
-    declared = [_declaration(tool) for tool in TOOLS]
+    tools = {tool.name: tool for tool in offered}
+    declared = [_declaration(tool) for tool in offered]
 
     async def list_tools(_: Any, __: Any) -> ListToolsResult:
         return ListToolsResult(tools=declared)
@@ -95,11 +97,10 @@ async def _serve() -> int:
     except environment.EnvironmentVariableError as error:
         _log.error(f"[FAIL] {error}")
         return 2
-    if platform_url is None:
-        _log.error("[FAIL] PLATFORM_URL is off: there is no platform that the tools could talk to")
-        return 2
-    client = PlatformClient(platform_url, workspace_id, os.environ.get("MOLECULE_ORG_ID", ""))
-    server = build_server(Toolbox(client, allowed_actions(_rbac())))
+    client = PlatformClient(platform_url or "", workspace_id, os.environ.get("MOLECULE_ORG_ID", ""))
+    # Without a platform there is nothing that a tool could do: the model is better off with none.
+    tools = TOOLS if platform_url else ()
+    server = build_server(Toolbox(client, allowed_actions(_rbac())), tools)
     async with stdio_server() as (incoming, outgoing):
         await server.run(incoming, outgoing, server.create_initialization_options())
     await client.aclose()

@@ -37,7 +37,7 @@ __all__ = ["Boot"]
 _log = logs.get_logger(__name__)
 
 SNAPSHOT = ".agent_snapshot.json"
-_STEP_SECONDS = 1.0
+_STEP_SECONDS = 0.8
 _CLOSE_SECONDS = 5.0
 _DEFAULT_PROMPT = "system-prompt.md"
 
@@ -85,15 +85,41 @@ class Boot:
         """The URL by which the platform reaches this workspace."""
         return self.env.external_url(self.port)
 
+    async def prepare_unless(self, stop: asyncio.Event) -> bool:
+        """`prepare`, given up as soon as `stop` is set. Returns whether it was finished."""
+        preparing = asyncio.create_task(self.prepare())
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({preparing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if preparing.done():
+            await preparing
+            return True
+        _log.info("stopping before the agent was set up")
+        preparing.cancel()
+        await asyncio.gather(preparing, return_exceptions=True)
+        if self.adapter is not None:
+            await _within(_CLOSE_SECONDS, self.adapter.close(), "close the agent")
+        return False
+
     async def prepare(self) -> None:
         """Read, check and set up everything but the port. What fails becomes `problem`; nothing is raised."""
+        env = self.env
         adapter_class = self._load()
+        _log.info(
+            "workspace",
+            id=env.workspace_id,
+            platform=env.platform_url or "none",
+            configs=str(configs_dir.resolve()),
+            adapter=env.adapter_module,
+            model=self.config.effective_model,
+        )
         self._connect_platform()
         if adapter_class is not None and not self.problem:
             try:
                 await self._set_up(adapter_class())
             except Exception as error:  # noqa: BLE001 (an adapter may raise anything; it is served, not fatal)
                 self.problem = sanitize_agent_error(error)
+                self.adapter = self.executor = None
                 _log.error(f"[FAIL] the agent cannot be set up: {self.problem}", kind=type(error).__name__)
         modes = self.adapter.input_modes() if self.adapter else ("text/plain",)
         self.workspace = Workspace(
@@ -143,6 +169,7 @@ class Boot:
         )
 
     async def _set_up(self, adapter: BaseAdapter) -> None:
+        self.adapter = adapter
         config = AdapterConfig(
             model=self.config.effective_model,
             system_prompt=self._system_prompt(),
@@ -158,7 +185,6 @@ class Boot:
         if snapshot := _read_snapshot():
             await adapter.restore_state(snapshot)
         self.executor = TurnExecutor(await adapter.create_executor(config), self.heartbeat)
-        self.adapter = adapter
         if self.heartbeat is not None:
             self.heartbeat.adapter = adapter
         metrics.register_ages(adapter.credential_issued_at)
@@ -194,7 +220,7 @@ class Boot:
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                timeout_graceful_shutdown=2,
+                timeout_graceful_shutdown=1,
             ),
             self._bound,
         )
@@ -249,7 +275,7 @@ class Boot:
         with contextlib.suppress(Exception):
             await serving
         if self.workspace is not None and self.workspace.handler is not None:
-            await _within(1.0, self.workspace.handler.aclose(), "end the tasks")
+            await _within(_STEP_SECONDS, self.workspace.handler.aclose(), "end the tasks")
         if self.client is not None:
             await self.client.aclose()
         _log.info("stopped")

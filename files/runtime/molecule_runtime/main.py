@@ -44,8 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _run(env: Environment) -> int:
+    # As PID 1 a process without a handler does not even notice SIGTERM, so the handlers come first.
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
     boot = Boot(env)
-    await boot.prepare()
+    if not await boot.prepare_unless(stop):
+        return 0
     if env.smoke:
         return await smoke(boot)
     try:
@@ -55,10 +61,6 @@ async def _run(env: Environment) -> int:
             f"[FAIL] port {boot.port} cannot be bound ({error.strerror}); stop what uses it, or set a2a.port"
         )
         return EXIT_PORT
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
     await boot.serve(listener, stop)
     return 0
 

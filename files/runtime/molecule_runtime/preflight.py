@@ -59,6 +59,10 @@ def check(config: WorkspaceConfig, adapter_module: str, config_dir: Path) -> Rep
         _check_name(report.adapter, config.runtime, report)
     for warning in config.warnings:
         report.warn(warning, "correct or remove it")
+    if config.a2a.delivery_mode == "poll":
+        report.warn(
+            "a2a.delivery_mode is poll, and this runtime does not poll", "use push, or put a relay before it"
+        )
     for name in config.prompt_files:
         if not (config_dir / name).is_file():
             report.warn(f"prompt file {name} is not in {config_dir}", "add it or take it out of prompt_files")

@@ -250,3 +250,10 @@ async def test_the_log_is_json_where_that_is_asked_for(start: Start) -> None:
         assert await running.stop() == 0
     events = [json.loads(line)["event"] for line in running.log]
     assert {"serving A2A", "stopping", "stopped"} <= set(events)
+
+
+async def test_a_signal_while_the_agent_is_set_up_ends_the_process_and_the_agent(start: Start) -> None:
+    async with start("runtime_config: {slow_setup: true}") as running:
+        await running.says("setup has begun")
+        assert await running.stop() == 0
+    assert any("closed" in line for line in running.log)

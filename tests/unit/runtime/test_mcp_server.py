@@ -66,7 +66,7 @@ class Agent:
 
 
 @contextlib.asynccontextmanager
-async def agent_process(platform: FakePlatform, configs: Path) -> AsyncIterator[Agent]:
+async def agent_process(platform: FakePlatform, configs: Path, **variables: str) -> AsyncIterator[Agent]:
     """A server process with the environment that config.toml gives it, and a token on disk."""
     platform.rotate_token(configs / ".auth_token")
     parameters = StdioServerParameters(
@@ -77,6 +77,7 @@ async def agent_process(platform: FakePlatform, configs: Path) -> AsyncIterator[
             "WORKSPACE_ID": "ws-self",
             "PLATFORM_URL": platform.url,
             "CONFIGS_DIR": str(configs),
+            **variables,
         },
     )
     with os.fdopen(os.open(os.devnull, os.O_WRONLY), "w") as log:
@@ -321,7 +322,7 @@ async def test_a_task_that_stays_queued_is_left_with_its_id(platform: FakePlatfo
 
 
 @pytest.mark.parametrize(
-    "variables", [{"WORKSPACE_ID": ""}, {"WORKSPACE_ID": "a/b"}, {"PLATFORM_URL": "off"}]
+    "variables", [{"WORKSPACE_ID": ""}, {"WORKSPACE_ID": "a/b"}, {"PLATFORM_URL": "nonsense"}]
 )
 async def test_an_environment_that_the_server_cannot_use_ends_it_with_2_and_a_line(
     variables: dict[str, str],
@@ -338,3 +339,10 @@ async def test_an_environment_that_the_server_cannot_use_ends_it_with_2_and_a_li
     _, errors = await process.communicate()
     assert process.returncode == 2
     assert errors.decode().count("[FAIL]") == 1
+
+
+async def test_without_a_platform_there_are_no_tools_and_no_error(
+    platform: FakePlatform, configs: Path
+) -> None:
+    async with agent_process(platform, configs, PLATFORM_URL="off") as agent:
+        assert (await agent.session.list_tools()).tools == []
