@@ -88,10 +88,8 @@ class CodexAdapter(BaseAdapter):
         return RuntimeCapabilities(provides_native_session=True)
 
     def idle_timeout_override(self) -> int | None:
-        """The platform must not be less patient than we are."""
-        if self._prepared is None:
-            return None
-        return int(self._prepared.config.bridge.inactivity_seconds) + 60
+        """The platform must not give a turn up before we do."""
+        return int(self._prepared.config.bridge.turn_seconds) + 60 if self._prepared is not None else None
 
     async def setup(self, config: AdapterConfig) -> None:
         """Choose provider and model, and write codex's configuration.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["Answer"]
 
@@ -12,9 +12,16 @@ _FINAL = "final_answer"
 
 @dataclass(slots=True)
 class _Item:
-    text: str = ""
+    pieces: list[str] = field(default_factory=list)
     phase: str | None = None
     completed: bool = False
+
+    @property
+    def text(self) -> str:
+        """All pieces; they are joined once and not with each delta, of which there may be a million."""
+        if len(self.pieces) > 1:
+            self.pieces = ["".join(self.pieces)]
+        return self.pieces[0] if self.pieces else ""
 
 
 class Answer:
@@ -52,8 +59,8 @@ class Answer:
     def delta(self, item_id: str, text: str) -> str:
         """A message goes on. Returns what `streamed` grew by."""
         item = self._items.setdefault(item_id, _Item())
-        first = not item.text and any(other.text for other in self._items.values())
-        item.text += text
+        first = not item.pieces and any(other.pieces for other in self._items.values())
+        item.pieces.append(text)
         return _SEPARATOR + text if first and text else text
 
     def complete(self, item_id: str, text: str, phase: str | None) -> str | None:
@@ -67,7 +74,7 @@ class Answer:
         last = next(reversed(self._items)) == item_id
         if last and text.startswith(before):
             return self.delta(item_id, text[len(before) :])
-        item.text = text
+        item.pieces = [text]
         return None
 
     def drop_unfinished(self) -> bool:

@@ -36,7 +36,8 @@ log = structlog.get_logger(__name__)
 
 _THREAD_TIMEOUT: Final = 90.0
 _LOGIN_TIMEOUT: Final = 15.0
-_REVIVE_SECONDS: Final = (0.0, 1.0, 2.0, 5.0, 15.0, 30.0)
+_REVIVE_SECONDS: Final = (0.0, 0.2, 1.0, 5.0, 15.0, 30.0)
+_YOUNG_SECONDS: Final = 10.0
 _APPROVAL_POLICY: Final = "never"
 _REPORTED_AS: Final = {
     "danger-full-access": "dangerFullAccess",
@@ -107,9 +108,9 @@ class Codex:
     @property
     def problem(self) -> str:
         """Why no message can be worked on now; "" when one can."""
-        if self._server is not None and self._server.lost is None:
-            return self._server.config_error or ""
-        return self._problem
+        if self._server is None:
+            return self._problem
+        return str(self._server.lost or "")
 
     @property
     def pid(self) -> int | None:
@@ -217,14 +218,18 @@ class Codex:
         while True:
             server = self._server
             if server is not None:
+                began = asyncio.get_running_loop().time()
                 lost = await server.wait_lost()
+                # A child that dies young counts as one that did not start: it must not be replaced in a hot
+                # loop.
+                lived = asyncio.get_running_loop().time() - began
+                failures = failures + 1 if lived < _YOUNG_SECONDS else 0
                 for thread in [thread for thread in self._attached.values() if thread.server is server]:
                     thread.lose(lost)
             await asyncio.sleep(_REVIVE_SECONDS[min(failures, len(_REVIVE_SECONDS) - 1)])
             try:
                 async with self._lock:
                     await self._live()
-                failures = 0
             except (AppServerError, TimeoutError) as error:
                 failures += 1
                 self._on_failing(failures, str(error))

@@ -19,7 +19,7 @@ from a2a.types import Part, Task, TaskState, TaskStatus
 from attachments import is_empty
 from conversation import Conversation, Limits
 from reply import Canceled, Chunk, Completed, Failed, Reply, Working
-from runtime_hooks import queue_changed, tool_active
+from runtime_hooks import queue_changed, tool_active, without_secrets
 from turns import Message
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ class _Stream:
                     await self._complete(text)
                 case Failed(failure):
                     message = self.updater.new_agent_message(
-                        [Part(text=failure.text)], metadata={"reason": failure.kind.value}
+                        [Part(text=without_secrets(failure.text))], metadata={"reason": failure.kind.value}
                     )
                     await self.updater.failed(message)
                 case Canceled():
@@ -175,7 +175,9 @@ class _Stream:
 
     async def _send(self, text: str, *, append: bool, last: bool = False) -> None:
         append = append and bool(self._parts)
-        self._parts = [*self._parts, text] if append else [text]
+        if not append:
+            self._parts.clear()
+        self._parts.append(text)
         await self.updater.add_artifact(
             [Part(text=text)], artifact_id=_ARTIFACT, name=_ARTIFACT, append=append, last_chunk=last
         )

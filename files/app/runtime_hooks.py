@@ -5,11 +5,12 @@ The image also works with `molecule-ai-workspace-runtime` from a private index, 
 
 from __future__ import annotations
 
-__all__ = ["agent_failing", "agent_started", "queue_changed", "tool_active"]
+__all__ = ["agent_failing", "agent_started", "queue_changed", "tool_active", "without_secrets"]
 
 try:
     from molecule_runtime.executor_helpers import touch_tool_activity
     from molecule_runtime.metrics import child_restarted, set_queue_depth
+    from molecule_runtime.redaction import redact
     from molecule_runtime.wedge import clear_wedge, mark_wedged
 except ImportError:
 
@@ -21,6 +22,10 @@ except ImportError:
 
     def set_queue_depth(waiting: int) -> None:
         """No gauge here."""
+
+    def redact(text: str) -> str:
+        """Nothing is known here of what a secret looks like."""
+        return text
 
     def mark_wedged(reason: str) -> None:
         """No heartbeat that could say so here."""
@@ -53,3 +58,8 @@ def queue_changed(waiting: int) -> None:
 def tool_active() -> None:
     """A tool of the agent has begun or ended: the turn is alive, however long it is silent."""
     touch_tool_activity()
+
+
+def without_secrets(text: str) -> str:
+    """`text` for a user: what an endpoint or codex said may quote a key."""
+    return redact(text)

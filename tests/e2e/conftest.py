@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> None:
+    """The SDK formats each event for a debug log, megabytes and all; another test may have asked for that."""
+    logging.getLogger("a2a").setLevel(logging.WARNING)
 
 
 @pytest.fixture(scope="session")

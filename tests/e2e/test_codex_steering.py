@@ -108,6 +108,22 @@ async def test_cancelling_interrupts_the_turn_and_the_next_message_is_answered(
         assert bench.codex.pid == pid, "an interrupt needs no new child"
 
 
+async def test_cancelling_before_the_turn_has_started_interrupts_it_all_the_same(
+    tmp_path: Path, model: ResponsesServer
+) -> None:
+    """codex refuses an interrupt between the answer to turn/start and turn/started (CODEX.md 4.3)."""
+    model.responder = lambda request: (
+        Answer.text("Here.") if request.last_user_text == "are you there?" else Silence()
+    )
+    async with Workbench(tmp_path, model.base_url) as bench:
+        for _ in range(5):
+            sent = bench.send("hang")
+            await sent.until(lambda s: bool(s.states))
+            task = await bench.cancel(sent)
+            assert task.status.state == TaskState.TASK_STATE_CANCELED
+            assert await bench.send("are you there?").completed() == "Here."
+
+
 async def test_a_message_that_waits_is_cancelled_at_once_and_never_reaches_the_model(
     tmp_path: Path, model: ResponsesServer
 ) -> None:
@@ -177,3 +193,16 @@ async def test_contexts_have_threads_of_their_own_where_that_is_asked_for(
         gate.open()
         assert await one.completed() == "One."
         assert model.requests[1].user_texts == ["two"]
+
+
+async def test_a_context_that_hangs_costs_the_others_nothing(tmp_path: Path, model: ResponsesServer) -> None:
+    lively = Answer([part for _ in range(30) for part in ("x", 0.1)])
+    model.responder = lambda request: Silence() if request.last_user_text == "hang" else lively
+    limits = Limits(inactivity=1.0)
+    async with Workbench(tmp_path, model.base_url, threads="per_context", limits=limits) as bench:
+        hanging = await bench.send("hang", context="a").working()
+        pid = bench.codex.pid
+        one = bench.send("one", context="b")
+        assert "no sign of life" in await hanging.failed()
+        assert await one.completed() == lively.whole
+        assert bench.codex.pid == pid

@@ -131,11 +131,15 @@ async def test_a_command_that_ends_after_its_turn_disturbs_no_later_answer(
         assert await sent.completed() == "The next answer."
 
 
-@pytest.mark.parametrize("deltas", [1, 20_000], ids=["in one delta", "in many deltas"])
-async def test_an_answer_of_two_megabytes_arrives_whole(
-    tmp_path: Path, model: ResponsesServer, deltas: int
+@pytest.mark.parametrize(
+    ("size", "deltas"),
+    [(2_000_000, 1), (2_000_000, 20_000), (50_000, 50_000)],
+    ids=["2 MB in one delta", "2 MB in 20,000 deltas", "one character in each delta"],
+)
+async def test_a_large_answer_arrives_whole(
+    tmp_path: Path, model: ResponsesServer, size: int, deltas: int
 ) -> None:
-    text = "0123456789" * 200_000
+    text = "0123456789" * (size // 10)
     model.script(Answer.text(text, deltas=deltas), Answer.text("Still here."))
     async with Workbench(tmp_path, model.base_url) as bench:
         assert await bench.send("write a lot").completed() == text
@@ -151,6 +155,15 @@ async def test_a_line_above_the_cap_costs_its_deltas_and_not_the_child(
         pid = bench.codex.pid
         assert await bench.send("are you there?").completed() == "Still here."
         assert bench.codex.pid == pid
+
+
+async def test_results_of_delegated_tasks_stand_before_the_text(
+    tmp_path: Path, model: ResponsesServer
+) -> None:
+    model.script(Answer.text("Read."))
+    async with Workbench(tmp_path, model.base_url, preamble=lambda: "[RESULT]done[/RESULT]") as bench:
+        await bench.send("go on").completed()
+        assert model.requests[0].user_texts == ["[RESULT]done[/RESULT]\n\ngo on"]
 
 
 async def test_an_empty_message_is_refused_with_what_to_do(tmp_path: Path, model: ResponsesServer) -> None:
