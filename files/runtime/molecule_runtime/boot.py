@@ -97,8 +97,7 @@ class Boot:
         _log.info("stopping before the agent was set up")
         preparing.cancel()
         await asyncio.gather(preparing, return_exceptions=True)
-        if self.adapter is not None:
-            await _within(_CLOSE_SECONDS, self.adapter.close(), "close the agent")
+        await self._close_adapter()
         return False
 
     async def prepare(self) -> None:
@@ -119,8 +118,9 @@ class Boot:
                 await self._set_up(adapter_class())
             except Exception as error:  # noqa: BLE001 (an adapter may raise anything; it is served, not fatal)
                 self.problem = sanitize_agent_error(error)
-                self.adapter = self.executor = None
                 _log.error(f"[FAIL] the agent cannot be set up: {self.problem}", kind=type(error).__name__)
+                await self._close_adapter()
+                self.adapter = self.executor = None
         modes = self.adapter.input_modes() if self.adapter else ("text/plain",)
         self.workspace = Workspace(
             card=build_card(self.config, self.url, modes),
@@ -210,8 +210,8 @@ class Boot:
             "delivery_mode": self.env.delivery_mode or self.config.a2a.delivery_mode,
         }
 
-    async def serve(self, listener: socket.socket, stop: asyncio.Event) -> None:
-        """Serve on `listener` until `stop` is set, then go down within 10 s."""
+    async def serve(self, listener: socket.socket, stop: asyncio.Event) -> bool:
+        """Serve on `listener` until `stop` is set, then go down within 10 s. False if it ended by itself."""
         assert self.app is not None  # noqa: S101 (prepare() comes first)
         server = _Server(
             uvicorn.Config(
@@ -236,6 +236,7 @@ class Boot:
             stopping.cancel()
         finally:
             await self._stop(server, serving, background)
+        return stop.is_set()
 
     async def _talk_to_platform(self) -> None:
         if self.client is None or self.heartbeat is None:
@@ -254,6 +255,10 @@ class Boot:
     def _is_idle(self) -> bool:
         return self.executor is not None and self.executor.active == 0 and not unread_results()
 
+    async def _close_adapter(self) -> None:
+        if self.adapter is not None:
+            await _within(_CLOSE_SECONDS, self.adapter.close(), "close the agent")
+
     async def _stop(
         self, server: _Server, serving: asyncio.Task[None], background: list[asyncio.Task[None]]
     ) -> None:
@@ -264,13 +269,17 @@ class Boot:
             await _within(_STEP_SECONDS, _save_snapshot(self.adapter), "save the agent's state")
         if self.executor is not None:
             await self.executor.stop_all("The workspace was stopped before the turn ended. Send it again.")
-        if self.adapter is not None:
-            await _within(_CLOSE_SECONDS, self.adapter.close(), "close the agent")
+        await self._close_adapter()
         if self.executor is not None:
             await _within(_STEP_SECONDS, self.executor.abandon_all(), "end the turns")
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
+        if self.client is not None and self.heartbeat is not None:
+            # Or the platform would take the workspace for busy until its liveness runs out.
+            await _within(
+                _STEP_SECONDS, self.client.heartbeat(self.heartbeat.body()), "send a last heartbeat"
+            )
         server.should_exit = True
         with contextlib.suppress(Exception):
             await serving

@@ -23,6 +23,7 @@ _QUIET = {
     "httpx": logging.WARNING,
     "httpcore": logging.WARNING,
     "mcp": logging.WARNING,
+    "uvicorn": logging.WARNING,
 }
 
 

@@ -1,8 +1,8 @@
 """`molecule-runtime`: the boot order, from the environment to a served port, and back down.
 
-Exit codes: 0 stopped on request; 1 the smoke run failed; 2 the environment cannot be used; 3 the port
-cannot be bound. Everything else that is wrong is served: `POST /` answers 503 with the reason, `/readyz`
-says it too.
+Exit codes: 0 stopped on request; 1 the smoke run failed, or serving ended by itself; 2 the environment
+cannot be used; 3 the port cannot be bound. Everything else that is wrong is served: `POST /` answers 503
+with the reason, `/readyz` says it too.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from molecule_runtime import __version__, logs
+from molecule_runtime import __version__, configs_dir, logs
 from molecule_runtime.boot import Boot
 from molecule_runtime.environment import Environment, EnvironmentVariableError
 from molecule_runtime.listener import open_listener
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+EXIT_FAILED = 1
 EXIT_ENVIRONMENT = 2
 EXIT_PORT = 3
 
@@ -39,6 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         env = Environment.read()
     except EnvironmentVariableError as error:
         _log.error(f"[FAIL] {error}")
+        return EXIT_ENVIRONMENT
+    try:
+        configs_dir.resolve()
+    except OSError as error:
+        _log.error(f"[FAIL] the configs directory cannot be made ({error}); set CONFIGS_DIR to one that can")
         return EXIT_ENVIRONMENT
     return asyncio.run(_run(env))
 
@@ -61,8 +67,7 @@ async def _run(env: Environment) -> int:
             f"[FAIL] port {boot.port} cannot be bound ({error.strerror}); stop what uses it, or set a2a.port"
         )
         return EXIT_PORT
-    await boot.serve(listener, stop)
-    return 0
+    return 0 if await boot.serve(listener, stop) else EXIT_FAILED
 
 
 if __name__ == "__main__":

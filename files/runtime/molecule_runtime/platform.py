@@ -82,19 +82,26 @@ class PlatformClient:
         self._recovering = asyncio.Lock()
         self._recovery_failed_at = float("-inf")
         self._http = self._new_http()
+        self._retired: httpx.AsyncClient | None = None
 
     def _new_http(self) -> httpx.AsyncClient:
         headers = {"X-Molecule-Org-Id": self._org_id} if self._org_id else {}
         return httpx.AsyncClient(base_url=self.base_url, headers=headers, timeout=self._timeout)
 
     async def reset(self) -> None:
-        """Replace the HTTP client and its connections, after many failures in a row."""
-        old, self._http = self._http, self._new_http()
-        await old.aclose()
+        """Replace the HTTP client and its connections, after many failures in a row.
+
+        The old client is closed at the next replacement only: calls may still be under way on it.
+        """
+        older, self._retired, self._http = self._retired, self._http, self._new_http()
+        if older is not None:
+            await older.aclose()
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._http.aclose()
+        if self._retired is not None:
+            await self._retired.aclose()
 
     async def register(self) -> bool:
         """Register, up to eight attempts; keep the secrets that come back. False if it did not work: go on
@@ -118,11 +125,12 @@ class PlatformClient:
         return True
 
     async def _register_once(self) -> None:
+        tried = platform_auth.get_token()
         try:
             await self._post_registration(platform_auth.auth_headers())
         except UnauthorizedError:
-            if not await self._recover(platform_auth.get_token()):
-                raise
+            newer = platform_auth.refresh_cache()
+            await self._post_registration(platform_auth.auth_headers() if newer != tried else {})
 
     async def _post_registration(self, headers: dict[str, str]) -> None:
         body = self.registration() if self.registration else {}

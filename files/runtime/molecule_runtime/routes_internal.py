@@ -153,8 +153,13 @@ class InternalRoutes:
         root = next((root for root in self._readable if path.is_relative_to(root) and path != root), None)
         if root is None:
             raise _RefusedError(400, f"path must be under one of {', '.join(map(str, self._readable))}")
-        if root.name == "configs" and any(part.startswith(".") or part == "secrets.d" for part in path.parts):
-            raise _RefusedError(400, "hidden files and secrets of the configs directory are not served")
+        inside = path.relative_to(root).parts
+        hidden = root != self._workspace and any(
+            part.startswith(".") or part == "secrets.d" for part in inside
+        )
+        if hidden:
+            # Tokens and logins lie there: in /configs, and in the home directory.
+            raise _RefusedError(400, "hidden files and secrets outside the working tree are not served")
         try:
             found = path.lstat()
         except (FileNotFoundError, NotADirectoryError) as error:

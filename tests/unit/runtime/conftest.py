@@ -90,7 +90,9 @@ async def live_workspace(
         card=build_card(config, "http://workspace:8000", adapter.input_modes()),
         adapter=adapter,
         executor=TurnExecutor(adapter.executor),
-        internal=InternalRoutes(tmp_path / "workspace", [tmp_path / "configs", tmp_path / "workspace"]),
+        internal=InternalRoutes(
+            tmp_path / "workspace", [tmp_path / "configs", tmp_path / "workspace", tmp_path / "home"]
+        ),
     )
     (tmp_path / "workspace").mkdir(exist_ok=True)
     async with (

@@ -257,3 +257,22 @@ async def test_a_signal_while_the_agent_is_set_up_ends_the_process_and_the_agent
         await running.says("setup has begun")
         assert await running.stop() == 0
     assert any("closed" in line for line in running.log)
+
+
+async def test_a_turn_that_is_cut_off_by_a_stop_leaves_the_platform_with_no_busy_workspace(
+    start: Start, platform: FakePlatform
+) -> None:
+    async with start(PLATFORM_URL=platform.url) as running:
+        await platform.wait_for(lambda: bool(platform.heartbeats))
+        await _last_status_while_stopping(running, signal.SIGTERM)
+    assert platform.heartbeats[-1]["active_tasks"] == 0
+
+
+async def test_a_configs_directory_that_cannot_be_made_ends_the_process_with_2_and_one_line(
+    start: Start, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    async with start(CONFIGS_DIR=str(tmp_path / "file" / "configs")) as running:
+        assert await running.process.wait() == 2
+    assert len(running.log) == 1
+    assert "[FAIL] the configs directory cannot be made" in running.log[0]

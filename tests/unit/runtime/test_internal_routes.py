@@ -128,6 +128,16 @@ async def test_a_working_tree_that_cannot_be_written_says_which_path_and_why(
     assert ".molecule" in response.json()["error"]
 
 
+async def test_a_file_that_the_platform_put_into_a_hidden_directory_of_the_working_tree_is_served(
+    live: LiveWorkspace, secret: None, tmp_path: Path
+) -> None:
+    stored = (await live.http.post(INGEST, headers=SECRET, files={"files": ("a.txt", b"a")})).json()["files"][
+        0
+    ]
+    path = str(tmp_path / "workspace" / stored["uri"].removeprefix("workspace:/workspace/"))
+    assert (await live.http.get(READ, headers=SECRET, params={"path": path})).content == b"a"
+
+
 async def test_a_file_is_served_with_its_name(live: LiveWorkspace, secret: None, tmp_path: Path) -> None:
     path = tmp_path / "workspace" / "résumé 1.txt"
     path.write_bytes(b"content")
@@ -150,6 +160,7 @@ async def test_a_file_is_served_with_its_name(live: LiveWorkspace, secret: None,
         ("{root}/workspace-evil/x", 400),
         ("{root}/configs/.auth_token", 400),
         ("{root}/configs/secrets.d/KEY", 400),
+        ("{root}/home/agent/.codex/auth.json", 400),
         ("{root}/workspace/nothing", 404),
         ("{root}/workspace/directory", 404),
         ("{root}/workspace/link", 404),

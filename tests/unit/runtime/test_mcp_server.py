@@ -265,21 +265,17 @@ async def test_memories_are_kept_without_secrets_and_found_again(agent: Agent) -
     assert "memory backend missing" in await agent.error("commit_memory", content="x")
 
 
-@pytest.mark.parametrize(
-    ("tool", "arguments", "expected"),
-    [
+async def test_arguments_that_do_not_fit_are_an_error_that_says_which(agent: Agent) -> None:
+    cases: list[tuple[str, dict[str, Any], str]] = [
         ("delegate_task", {"workspace_id": " ", "task": "x"}, "Error: workspace_id must not be empty"),
         ("delegate_task_async", {"workspace_id": "ws-b", "task": ""}, "Error: task must not be empty"),
         ("send_message_to_user", {"message": ""}, "Error: message must not be empty"),
         ("commit_memory", {}, "Error: content: Field required"),
         ("commit_memory", {"content": "x", "scope": "WORLD"}, "Error: scope: Input should be"),
         ("frobnicate", {}, "Error: unknown tool frobnicate"),
-    ],
-)
-async def test_arguments_that_do_not_fit_are_an_error_that_says_which(
-    agent: Agent, tool: str, arguments: dict[str, Any], expected: str
-) -> None:
-    assert (await agent.error(tool, **arguments)).startswith(expected)
+    ]
+    for tool, arguments, expected in cases:
+        assert (await agent.error(tool, **arguments)).startswith(expected)
 
 
 async def test_a_role_that_may_only_read_cannot_write_or_delegate(

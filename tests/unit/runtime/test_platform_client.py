@@ -123,6 +123,24 @@ async def test_a_token_that_was_only_revoked_is_replaced_by_registering(
     assert (configs / ".auth_token").read_text() == platform_auth.get_token()
 
 
+async def test_registering_with_a_token_that_was_rotated_on_disk_is_done_with_the_new_one(
+    registered: PlatformClient, platform: FakePlatform, configs: Path
+) -> None:
+    platform.rotate_token(configs / ".auth_token")
+    assert await registered.register()
+    assert [call.authorized for call in platform.calls_to("register")] == [False, False, True]
+
+
+async def test_a_card_that_changed_is_registered_without_a_restart(
+    registered: PlatformClient, platform: FakePlatform
+) -> None:
+    card = {"name": "Other", "url": "http://localhost:8000"}
+    await registered.update_card(card)
+    assert platform.workspaces["ws-self"].agent_card == card
+    with pytest.raises(PlatformError, match="unsafe card url"):
+        await registered.update_card({"name": "Other", "url": "javascript:x"})
+
+
 async def test_many_calls_that_meet_a_revoked_token_register_once(
     registered: PlatformClient, platform: FakePlatform
 ) -> None:
