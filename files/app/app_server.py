@@ -76,6 +76,49 @@ class MethodNotSupportedError(Exception):
     """Raised by the answer callback for a request that this client does not know."""
 
 
+class _Child(asyncio.subprocess.SubprocessStreamProtocol):
+    """A process with its pipes. `exited` is set when it ends, whoever else holds the other ends of its pipes.
+
+    `asyncio.subprocess.Process.wait` also waits for the pipes: a grandchild that inherited one, or a line
+    that nobody reads, would block it for ever.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(limit=_CHUNK, loop=loop)
+        self.exited = asyncio.Event()
+        self.transport: asyncio.SubprocessTransport
+
+    @classmethod
+    async def spawn(cls, command: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None) -> _Child:
+        """Start `command` as the leader of a session and process group of its own. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        transport, child = await loop.subprocess_exec(
+            lambda: cls(loop),
+            *command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=cwd,
+            env=dict(env) if env is not None else None,
+            start_new_session=True,
+        )
+        child.transport = transport
+        return child
+
+    @property
+    def pid(self) -> int:
+        return self.transport.get_pid()
+
+    @property
+    def returncode(self) -> int | None:
+        return self.transport.get_returncode()
+
+    def process_exited(self) -> None:
+        """Called by the loop."""
+        super().process_exited()
+        self.exited.set()
+
+
 class AppServer:
     """A running child after a completed handshake. Make one with `start`, end it with `stop`.
 
@@ -84,7 +127,7 @@ class AppServer:
 
     def __init__(
         self,
-        process: asyncio.subprocess.Process,
+        process: _Child,
         *,
         on_notification: Callable[[str, dict[str, Any]], None],
         answer: Callable[[str, dict[str, Any]], dict[str, Any]],
@@ -131,16 +174,7 @@ class AppServer:
         Raises ChildLostError (did not start, ended, did not answer) or InvalidConfigError.
         """
         try:
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                cwd=cwd,
-                env=dict(env) if env is not None else None,
-                limit=_CHUNK,
-                start_new_session=True,
-            )
+            process = await _Child.spawn(command, cwd=cwd, env=env)
         except OSError as error:
             raise ChildLostError(f"cannot start {command[0]}: {error.strerror or error}") from error
         server = cls(
@@ -218,26 +252,19 @@ class AppServer:
         codex ends 30 ms after EOF, even in the middle of a turn. What it started in its group ends with it.
         """
         self._stopping = True
-        stdin = self._process.stdin
-        if stdin is not None:
-            stdin.close()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
         for sign in (signal.SIGTERM, signal.SIGKILL):
             if await self._exited_within(grace):
                 break
             self._signal_group(sign)
-        await self._process.wait()
+        await self._process.exited.wait()
         self._signal_group(signal.SIGKILL)
         self._fail(ChildLostError("codex was stopped"))
         for task in (*self._tasks, *self._answers):
             task.cancel()
         await asyncio.gather(*self._tasks, *self._answers, return_exceptions=True)
-        if stdin is not None:
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                await stdin.wait_closed()
-
-    def kill(self) -> None:
-        """Kill the child's whole group at once, for one that no longer obeys. `stop` must still follow."""
-        self._signal_group(signal.SIGKILL)
+        self._process.transport.close()
 
     # -- the handshake -------------------------------------------------------------------------------------
 
@@ -440,8 +467,8 @@ class AppServer:
     async def _exited_within(self, seconds: float) -> bool:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._process.wait()
-        return self._process.returncode is not None
+                await self._process.exited.wait()
+        return self._process.exited.is_set()
 
     def _exit_reason(self) -> str:
         code = self._process.returncode

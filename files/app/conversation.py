@@ -115,6 +115,8 @@ class Conversation:
         await asyncio.wait([worker], timeout=_CLOSE_TIMEOUT)
         worker.cancel()
         await asyncio.gather(worker, return_exceptions=True)
+        for message in self._queue:
+            message.cancel()
 
     # -- the worker ----------------------------------------------------------------------------------------
 
@@ -137,6 +139,9 @@ class Conversation:
             message.fail(FailureKind.CONFIGURATION, str(error))
         except (AppServerError, TimeoutError) as error:
             message.fail(FailureKind.CHILD_LOST, str(error))
+        except asyncio.CancelledError:
+            message.cancel()
+            raise
         except Exception as error:
             log.exception("conversation.failed", key=self._key)
             message.fail(FailureKind.OTHER, type(error).__name__)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from a2a.types import TaskState
 from app_server import AppServer, ChildLostError, RpcError
 from codex import SandboxError
 from conversation import Limits
@@ -161,6 +164,19 @@ async def test_a_child_that_ignores_every_signal_but_one_leaves_no_orphan(tmp_pa
         assert pid is not None
         assert len(_group(pid)) == 2
     assert not _group(pid)
+
+
+async def test_stopping_waits_for_nobody_who_holds_the_childs_pipes(tmp_path: Path) -> None:
+    async with bench(tmp_path, "holder") as workbench:
+        holder = int(await workbench.send("hello").completed())
+    os.kill(holder, signal.SIGKILL)
+
+
+async def test_a_workspace_that_stops_while_a_thread_starts_ends_the_message(tmp_path: Path) -> None:
+    async with bench(tmp_path, "mute") as workbench:
+        sent = workbench.send("hello")
+        await sent.until(lambda s: bool(s.states))
+    assert sent.state == TaskState.TASK_STATE_CANCELED
 
 
 async def test_a_thread_in_another_sandbox_than_asked_for_fails_the_message(tmp_path: Path) -> None:

@@ -67,6 +67,8 @@ class Fake:
         method, identifier = message.get("method"), message.get("id")
         if method == "account/read":
             send({"id": identifier, "result": {"account": None, "requiresOpenaiAuth": False}})
+        elif method == "thread/start" and self.behaviour == "mute":
+            return
         elif method in ("thread/start", "thread/resume"):
             sandbox = "readOnly" if self.behaviour == "read_only" else "dangerFullAccess"
             result = {"thread": {"id": THREAD}, "sandbox": {"type": sandbox}, "approvalPolicy": "never"}
@@ -195,6 +197,15 @@ class Fake:
             self.turn_plain(identifier, text)
             return
         self.begin(identifier, text)
+
+    def turn_holder(self, identifier: Any, text: str) -> None:
+        """A grandchild in a session of its own holds our pipes; its process id is the answer."""
+        holder = subprocess.Popen(
+            [sys.executable, "-c", "import signal; signal.alarm(60); signal.pause()"], start_new_session=True
+        )
+        turn = self.begin(identifier, text)
+        self.say(turn, str(holder.pid))
+        self.end(turn)
 
     def turn_stubborn(self, identifier: Any, text: str) -> None:
         """Neither the end of stdin nor SIGTERM ends it, and it has a child of its own."""
