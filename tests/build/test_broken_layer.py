@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
+
 from support.image_build import LAYERS, docker
 from support.plugins import ROOT
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from ansible.errors import AnsibleError
+
 from support.plugins import load, path_with, put_command, run_module
 
 if TYPE_CHECKING:
