@@ -1,0 +1,42 @@
+"""What the codex child gets of this process's environment: no credential that it does not need itself."""
+
+from __future__ import annotations
+
+import fnmatch
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from provider_config import Selection
+    from workspace_config import Provider
+
+__all__ = ["child_environment"]
+
+_NEVER: Final = (
+    "*ADMIN_TOKEN*",
+    "*INBOUND_SECRET*",
+    "CODEX_AUTH_JSON",
+    "CODEX_CHATGPT_AUTH_JSON",
+    "CP_*",
+    "MOLECULE_*BOOT_TOKEN*",
+    "MOLECULE_LLM_USAGE_TOKEN",
+)
+
+
+def child_environment(
+    env: Mapping[str, str], selection: Selection, providers: list[Provider], *, codex_home: str
+) -> dict[str, str]:
+    """`env` without the credentials of the platform and of the providers that are not in use.
+
+    The key of a foreign endpoint stays, since codex reads it from its environment; that of OpenAI goes to
+    codex by its login, and a subscription by its auth.json.
+    """
+    secret = {name for provider in providers for name in provider.auth_env}
+    kept = {
+        name: value
+        for name, value in env.items()
+        if name == selection.env_key
+        or not (name in secret or any(fnmatch.fnmatchcase(name, pattern) for pattern in _NEVER))
+    }
+    return {**kept, "CODEX_HOME": codex_home}

@@ -1,0 +1,198 @@
+"""The A2A side of codex: each message becomes a task that streams what the agent says and ends with its
+outcome.
+
+The answer is the task's artifact `answer`; it grows by appended chunks and stands in one piece at the end. A
+failed task says why in its status message. Turns, steering and the child are elsewhere: `conversation`,
+`turns`, `codex`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import structlog
+from a2a.server.agent_execution import AgentExecutor
+from a2a.server.tasks import TaskUpdater
+from a2a.types import Part, Task, TaskState, TaskStatus
+from attachments import is_empty
+from conversation import Conversation, Limits
+from reply import Canceled, Chunk, Completed, Failed, Reply, Working
+from runtime_hooks import queue_changed, tool_active, without_secrets
+from turns import Message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from a2a.server.agent_execution import RequestContext
+    from a2a.server.events import EventQueue
+    from attachments import Attachments
+    from codex import Codex
+
+__all__ = ["CodexExecutor"]
+
+log = structlog.get_logger(__name__)
+
+_SHARED: Final = "shared"
+_ARTIFACT: Final = "answer"
+# The SDK drops a stream that is 1024 events behind and copies the whole task for each event, so deltas that
+# follow each other faster than this many seconds join. The first one never waits.
+_PACE: Final = 0.02
+_EMPTY_MESSAGE: Final = "The message was empty: send a text or a file."
+_NO_WORDS: Final = "The agent finished without saying anything."
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    conversation: Conversation
+    message: Message
+    told: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class CodexExecutor(AgentExecutor):
+    """Runs messages on codex, in one conversation for all, or one for each A2A context.
+
+    `preamble` is asked once per message for text that goes before it, such as results of delegated tasks.
+    """
+
+    def __init__(
+        self,
+        codex: Codex,
+        attachments: Attachments,
+        *,
+        limits: Limits | None = None,
+        threads: Literal["shared", "per_context"] = "shared",
+        preamble: Callable[[], str] = lambda: "",
+    ) -> None:
+        self._codex = codex
+        self._attachments = attachments
+        self._limits = limits or Limits()
+        self._per_context = threads == "per_context"
+        self._preamble = preamble
+        self._conversations: dict[str, Conversation] = {}
+        self._running: dict[str, _Running] = {}
+
+    @property
+    def problem(self) -> str:
+        """Why no message can be worked on now; "" when one can."""
+        return self._codex.problem
+
+    @property
+    def codex_pid(self) -> int | None:
+        """The child's process id; None without one."""
+        return self._codex.pid
+
+    async def execute(self, context: RequestContext, event_queue: EventQueue) -> None:
+        """Answer one message. Its task ends as completed, failed, canceled or (when empty) rejected."""
+        task_id, context_id = context.task_id or "", context.context_id or ""
+        updater = TaskUpdater(event_queue, task_id, context_id)
+        if context.current_task is None:
+            task = Task(
+                id=task_id, context_id=context_id, status=TaskStatus(state=TaskState.TASK_STATE_SUBMITTED)
+            )
+            task.status.timestamp.GetCurrentTime()
+            if context.message is not None:
+                task.history.append(context.message)
+            await event_queue.enqueue_event(task)
+        if is_empty(context.message):
+            await updater.reject(updater.new_agent_message([Part(text=_EMPTY_MESSAGE)]))
+            return
+        conversation = self._conversation(context_id)
+        message = Message(task_id, self._input(context))
+        running = self._running[task_id] = _Running(conversation, message)
+        conversation.submit(message)
+        self._count()
+        try:
+            await _Stream(updater, message.reply).run()
+        finally:
+            # Cancelled from outside, the message must not begin a turn that nobody reads.
+            conversation.withdraw(message)
+            self._running.pop(task_id, None)
+            running.told.set()
+            self._count()
+
+    async def cancel(self, context: RequestContext, event_queue: EventQueue) -> None:
+        """Take one message back, interrupting the turn that works for it; its task ends as canceled."""
+        task_id = context.task_id or ""
+        if (found := self._running.get(task_id)) is not None:
+            await found.conversation.cancel(found.message)
+            # The task's end is written by `execute`. The SDK closes the streams when either returns, so that
+            # the end must be written before this does.
+            await found.told.wait()
+        else:
+            await TaskUpdater(event_queue, task_id, context.context_id or "").cancel()
+
+    async def close(self) -> None:
+        """Interrupt what runs and end the child."""
+        for conversation in list(self._conversations.values()):
+            await conversation.close()
+        await self._codex.close()
+
+    async def _input(self, context: RequestContext) -> list[dict[str, Any]]:
+        return await self._attachments.input(context.message, preamble=self._preamble())
+
+    def _conversation(self, context_id: str) -> Conversation:
+        key = f"context:{context_id}" if self._per_context else _SHARED
+        if self._per_context:
+            for idle in [
+                other for other, known in self._conversations.items() if known.idle and other != key
+            ]:
+                del self._conversations[idle]
+        if key not in self._conversations:
+            self._conversations[key] = Conversation(key, self._codex, self._limits, on_tool=_tool)
+        return self._conversations[key]
+
+    def _count(self) -> None:
+        queue_changed(sum(conversation.waiting for conversation in self._conversations.values()))
+
+
+@dataclass(slots=True)
+class _Stream:
+    """Carries one reply into the events of one task."""
+
+    updater: TaskUpdater
+    reply: Reply
+    _parts: list[str] = field(default_factory=list)
+
+    async def run(self) -> None:
+        async for update in self.reply.updates():
+            match update:
+                case Working():
+                    await self.updater.start_work()
+                case Chunk(text, append):
+                    await self._send(text, append=append)
+                    await self.reply.pause(_PACE)
+                case Completed(text):
+                    await self._complete(text)
+                case Failed(failure):
+                    message = self.updater.new_agent_message(
+                        [Part(text=without_secrets(failure.text))], metadata={"reason": failure.kind.value}
+                    )
+                    await self.updater.failed(message)
+                case Canceled():
+                    await self.updater.cancel()
+
+    async def _send(self, text: str, *, append: bool, last: bool = False) -> None:
+        append = append and bool(self._parts)
+        if not append:
+            self._parts.clear()
+        self._parts.append(text)
+        await self.updater.add_artifact(
+            [Part(text=text)], artifact_id=_ARTIFACT, name=_ARTIFACT, append=append, last_chunk=last
+        )
+
+    async def _complete(self, text: str) -> None:
+        """Leave the artifact in one piece: its first part is the whole answer for whoever reads it later."""
+        if self._parts != [text] and (text or self._parts):
+            await self._send(text, append=False, last=True)
+        if text:
+            await self.updater.complete()
+        else:
+            await self.updater.complete(self.updater.new_agent_message([Part(text=_NO_WORDS)]))
+
+
+def _tool(item: dict[str, Any], done: bool) -> None:
+    tool_active()
+    if done:
+        log.info("tool.completed", type=item.get("type"), status=item.get("status"))

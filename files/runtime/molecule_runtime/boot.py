@@ -1,0 +1,315 @@
+"""A workspace's life: prepare, serve, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+
+from molecule_runtime import __version__, configs_dir, logs, metrics
+from molecule_runtime.adapters.base import AdapterConfig, BaseAdapter
+from molecule_runtime.cards import build_card, registered_card
+from molecule_runtime.config import ConfigError, WorkspaceConfig, load
+from molecule_runtime.delegations import DelegationWatch, unread_results
+from molecule_runtime.executor_helpers import sanitize_agent_error
+from molecule_runtime.files import write_atomic
+from molecule_runtime.heartbeat import Heartbeat
+from molecule_runtime.initial_prompt import SelfPrompts
+from molecule_runtime.platform import PlatformClient
+from molecule_runtime.preflight import check, image_config_path
+from molecule_runtime.server import Workspace, build_app
+from molecule_runtime.turns import TurnExecutor
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Coroutine, Generator
+
+    from starlette.applications import Starlette
+
+    from molecule_runtime.environment import Environment
+
+__all__ = ["Boot"]
+
+_log = logs.get_logger(__name__)
+
+SNAPSHOT = ".agent_snapshot.json"
+_STEP_SECONDS = 0.8
+_CLOSE_SECONDS = 5.0
+_DEFAULT_PROMPT = "system-prompt.md"
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: a signal must first end the turns, then the connections."""
+
+    def __init__(self, config: uvicorn.Config, bound: asyncio.Event) -> None:
+        super().__init__(config)
+        self._bound = bound
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and tell those who wait for the port."""
+        await super().startup(sockets)
+        self._bound.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+class Boot:
+    """The parts of one workspace, in the order in which they come up and go down."""
+
+    def __init__(self, env: Environment) -> None:
+        self.env = env
+        self.config = WorkspaceConfig()
+        self.problem = ""
+        self.adapter: BaseAdapter | None = None
+        self.executor: TurnExecutor | None = None
+        self.client: PlatformClient | None = None
+        self.heartbeat: Heartbeat | None = None
+        self.workspace: Workspace | None = None
+        self.app: Starlette | None = None
+        self._started = time.monotonic()
+        self._bound = asyncio.Event()
+
+    @property
+    def port(self) -> int:
+        """The port to serve on."""
+        return self.config.a2a.port
+
+    @property
+    def url(self) -> str:
+        """The URL by which the platform reaches this workspace."""
+        return self.env.external_url(self.port)
+
+    async def prepare_unless(self, stop: asyncio.Event) -> bool:
+        """`prepare`, given up as soon as `stop` is set. Returns whether it was finished."""
+        preparing = asyncio.create_task(self.prepare())
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({preparing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if preparing.done():
+            await preparing
+            return True
+        _log.info("stopping before the agent was set up")
+        preparing.cancel()
+        await asyncio.gather(preparing, return_exceptions=True)
+        await self._close_adapter()
+        return False
+
+    async def prepare(self) -> None:
+        """Read, check and set up everything but the port. What fails becomes `problem`; nothing is raised."""
+        env = self.env
+        adapter_class = self._load()
+        _log.info(
+            "workspace",
+            id=env.workspace_id,
+            platform=env.platform_url or "none",
+            configs=str(configs_dir.resolve()),
+            adapter=env.adapter_module,
+            model=self.config.effective_model,
+        )
+        self._connect_platform()
+        if adapter_class is not None and not self.problem:
+            try:
+                await self._set_up(adapter_class())
+            except Exception as error:  # noqa: BLE001 (an adapter may raise anything; it is served, not fatal)
+                self.problem = sanitize_agent_error(error)
+                _log.error(f"[FAIL] the agent cannot be set up: {self.problem}", kind=type(error).__name__)
+                await self._close_adapter()
+                self.adapter = self.executor = None
+        modes = self.adapter.input_modes() if self.adapter else ("text/plain",)
+        self.workspace = Workspace(
+            card=build_card(self.config, self.url, modes),
+            card_url_is_fixed=bool(self.env.workspace_url),
+            adapter=self.adapter,
+            executor=self.executor,
+            problem=self.problem,
+        )
+        self.app = build_app(self.workspace)
+
+    def _load(self) -> type[BaseAdapter] | None:
+        env = self.env
+        image = image_config_path(env.adapter_module)
+        paths = [path for path in (image, env.config_path / "config.yaml") if path is not None]
+        try:
+            self.config = load(*paths)
+        except (ConfigError, OSError) as error:
+            self.problem = sanitize_agent_error(error)
+        level = env.log_level or self.config.observability.log_level.upper() or "INFO"
+        logs.configure(level if level in logs.LEVELS else "INFO", as_json=env.log_json)
+        if level not in logs.LEVELS:
+            _log.warning(
+                f"[WARN] log level {level!r} is unknown, using INFO; allowed: {', '.join(logs.LEVELS)}"
+            )
+        if self.problem:
+            _log.error(f"[FAIL] {self.problem}; correct the file and restart")
+        report = check(self.config, env.adapter_module, env.config_path)
+        for finding in report.findings:
+            (_log.error if finding.level == "FAIL" else _log.warning)(str(finding))
+        if report.failures and not self.problem:
+            self.problem = sanitize_agent_error(str(report.failures[0]))
+        return report.adapter
+
+    def _connect_platform(self) -> None:
+        if self.env.platform_url is None:
+            return
+        self.client = PlatformClient(
+            self.env.platform_url, self.env.workspace_id, self.env.org_id, registration=self.registration
+        )
+        watch = DelegationWatch(self.client)
+        self.heartbeat = Heartbeat(
+            self.client,
+            interval=self.config.observability.heartbeat_interval,
+            card=self.registered_card,
+            after_beat=watch.look,
+        )
+
+    async def _set_up(self, adapter: BaseAdapter) -> None:
+        self.adapter = adapter
+        config = AdapterConfig(
+            model=self.config.effective_model,
+            system_prompt=self._system_prompt(),
+            tools=list(self.config.tools),
+            runtime_config=dict(self.config.runtime_config),
+            config_path=str(self.env.config_path),
+            workspace_id=self.env.workspace_id,
+            prompt_files=list(self.config.prompt_files),
+            a2a_port=self.port,
+            heartbeat=self.heartbeat,
+        )
+        await adapter.setup(config)
+        if snapshot := _read_snapshot():
+            await adapter.restore_state(snapshot)
+        self.executor = TurnExecutor(await adapter.create_executor(config), self.heartbeat)
+        if self.heartbeat is not None:
+            self.heartbeat.adapter = adapter
+        metrics.register_ages(adapter.credential_issued_at)
+
+    def _system_prompt(self) -> str | None:
+        names = self.config.prompt_files or [_DEFAULT_PROMPT]
+        pieces = []
+        for name in names:
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                pieces.append((self.env.config_path / name).read_text("utf-8").strip())
+        return "\n\n".join(filter(None, pieces)) or None
+
+    def registered_card(self) -> dict[str, Any]:
+        """The card as the platform keeps it."""
+        return registered_card(self.config, self.url, self.problem)
+
+    def registration(self) -> dict[str, Any]:
+        """The body of a registration. The mode is always sent: a row once set to poll stays so (B-42)."""
+        return {
+            "id": self.env.workspace_id,
+            "url": self.url,
+            "agent_card": self.registered_card(),
+            "delivery_mode": self.env.delivery_mode or self.config.a2a.delivery_mode,
+        }
+
+    async def serve(self, listener: socket.socket, stop: asyncio.Event) -> bool:
+        """Serve on `listener` until `stop` is set, then go down within 10 s. False if it ended by itself."""
+        assert self.app is not None  # noqa: S101 (prepare() comes first)
+        server = _Server(
+            uvicorn.Config(
+                self.app,
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=1,
+            ),
+            self._bound,
+        )
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        background = [asyncio.create_task(self._talk_to_platform())]
+        seconds = round(time.monotonic() - self._started, 3)
+        _log.info(
+            "serving A2A", port=self.port, version=__version__, ready=not self.problem, after_seconds=seconds
+        )
+        try:
+            stopping = asyncio.create_task(stop.wait())
+            await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+        finally:
+            await self._stop(server, serving, background)
+        return stop.is_set()
+
+    async def _talk_to_platform(self) -> None:
+        if self.client is None or self.heartbeat is None:
+            _log.info("no platform: PLATFORM_URL is off")
+            return
+        if await self.client.register():
+            _log.info("registered with the platform", url=self.url)
+        talks: list[Coroutine[Any, Any, object]] = [self.heartbeat.run()]
+        if self.executor is not None:
+            prompts = SelfPrompts(self.client, self.config, self.env.config_path)
+            talks += [prompts.send_initial(self._bound), prompts.send_idle(self._is_idle)]
+        for ended in await asyncio.gather(*talks, return_exceptions=True):
+            if isinstance(ended, Exception):
+                _log.error("a background task ended", reason=sanitize_agent_error(ended))
+
+    def _is_idle(self) -> bool:
+        return self.executor is not None and self.executor.active == 0 and not unread_results()
+
+    async def _close_adapter(self) -> None:
+        if self.adapter is not None:
+            await _within(_CLOSE_SECONDS, self.adapter.close(), "close the agent")
+
+    async def _stop(
+        self, server: _Server, serving: asyncio.Task[None], background: list[asyncio.Task[None]]
+    ) -> None:
+        _log.info("stopping")
+        if self.workspace is not None:
+            self.workspace.stopping = True
+        if self.adapter is not None:
+            await _within(_STEP_SECONDS, _save_snapshot(self.adapter), "save the agent's state")
+        if self.executor is not None:
+            await self.executor.stop_all("The workspace was stopped before the turn ended. Send it again.")
+        await self._close_adapter()
+        if self.executor is not None:
+            await _within(_STEP_SECONDS, self.executor.abandon_all(), "end the turns")
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        if self.client is not None and self.heartbeat is not None:
+            # Or the platform would take the workspace for busy until its liveness runs out.
+            await _within(
+                _STEP_SECONDS, self.client.heartbeat(self.heartbeat.body()), "send a last heartbeat"
+            )
+        server.should_exit = True
+        with contextlib.suppress(Exception):
+            await serving
+        if self.workspace is not None and self.workspace.handler is not None:
+            await _within(_STEP_SECONDS, self.workspace.handler.aclose(), "end the tasks")
+        if self.client is not None:
+            await self.client.aclose()
+        _log.info("stopped")
+
+
+async def _within(seconds: float, work: Any, what: str) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await work
+    except Exception as error:  # noqa: BLE001 (going down goes on, whatever one step does)
+        _log.warning(f"could not {what}", reason=sanitize_agent_error(error), kind=type(error).__name__)
+
+
+async def _save_snapshot(adapter: BaseAdapter) -> None:
+    if state := await adapter.pre_stop_state():
+        write_atomic(configs_dir.resolve() / SNAPSHOT, json.dumps(state).encode())
+
+
+def _read_snapshot() -> dict[str, Any]:
+    path = configs_dir.resolve() / SNAPSHOT
+    try:
+        state = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        _log.warning(f"[WARN] {path} is not used: {sanitize_agent_error(error)}")
+        return {}
+    return state if isinstance(state, dict) else {}

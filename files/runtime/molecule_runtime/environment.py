@@ -1,0 +1,107 @@
+"""What the container's environment says, checked before any of it enters a URL, a header or a path."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["DeliveryMode", "Environment", "EnvironmentVariableError"]
+
+DeliveryMode = Literal["push", "poll"]
+
+_WORKSPACE_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")
+_WITHOUT_PLATFORM = {"off", "none"}
+
+
+class EnvironmentVariableError(ValueError):
+    """An environment variable that the workspace cannot start with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """The container's variables as values. `platform_url` is None in a workspace on its own."""
+
+    workspace_id: str
+    platform_url: str | None
+    org_id: str = ""
+    config_path: Path = Path("/configs")
+    adapter_module: str = ""
+    workspace_url: str = ""
+    hostname: str = ""
+    delivery_mode: DeliveryMode | None = None
+    log_level: str = ""
+    log_json: bool = False
+    smoke: bool = False
+
+    @classmethod
+    def read(cls, env: Mapping[str, str] | None = None) -> Environment:
+        """Read and check `env` (default: the process's). Raises EnvironmentVariableError, with the remedy."""
+        env = os.environ if env is None else env
+        delivery = env.get("MOLECULE_DELIVERY_MODE", "")
+        if delivery not in ("", "push", "poll"):
+            raise EnvironmentVariableError(
+                f"MOLECULE_DELIVERY_MODE is {delivery!r}: it must be push or poll; unset it for push"
+            )
+        log_level = env.get("LOG_LEVEL", "").upper()
+        return cls(
+            workspace_id=workspace_id(env),
+            platform_url=platform_url(env),
+            org_id=env.get("MOLECULE_ORG_ID", ""),
+            config_path=Path(env.get("WORKSPACE_CONFIG_PATH") or "/configs"),
+            adapter_module=env.get("ADAPTER_MODULE", ""),
+            workspace_url=env.get("MOLECULE_WORKSPACE_URL", ""),
+            hostname=env.get("HOSTNAME") or socket.gethostname(),
+            delivery_mode=delivery or None,  # type: ignore[arg-type]  # narrowed by the check above
+            log_level=log_level,
+            log_json=env.get("LOG_FORMAT", "").lower() == "json",
+            smoke=env.get("MOLECULE_SMOKE_MODE", "") not in ("", "0", "false"),
+        )
+
+    def external_url(self, port: int) -> str:
+        """The URL that the platform dials: MOLECULE_WORKSPACE_URL verbatim, else `http://<hostname>:<port>`.
+
+        A loopback address becomes `localhost`: the platform's guard against request forgery refuses
+        127.0.0.1 at registration, and lets the name through.
+        """
+        if self.workspace_url:
+            return self.workspace_url
+        host = "localhost" if self.hostname.startswith("127.") or self.hostname == "::1" else self.hostname
+        return f"http://{host}:{port}"
+
+
+def workspace_id(env: Mapping[str, str]) -> str:
+    """WORKSPACE_ID, checked: it becomes part of URLs and headers. Raises EnvironmentVariableError."""
+    value = env.get("WORKSPACE_ID", "")
+    if not value:
+        raise EnvironmentVariableError(
+            "WORKSPACE_ID is not set: pass the id of this workspace, e.g. -e WORKSPACE_ID=my-agent"
+        )
+    if not _WORKSPACE_ID.fullmatch(value):
+        raise EnvironmentVariableError(
+            f"WORKSPACE_ID is {value!r}: allowed are 1 to 128 of a-z, 0-9 and '-', not starting with '-'"
+        )
+    return value
+
+
+def platform_url(env: Mapping[str, str]) -> str | None:
+    """PLATFORM_URL without a trailing slash; the one default where it is unset; None for `off` or `none`."""
+    value = env.get("PLATFORM_URL", "").strip().rstrip("/")
+    if value.lower() in _WITHOUT_PLATFORM:
+        return None
+    if not value:
+        in_docker = Path("/.dockerenv").exists() or bool(env.get("DOCKER_VERSION"))
+        return "http://host.docker.internal:8080" if in_docker else "http://localhost:8080"
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise EnvironmentVariableError(
+            f"PLATFORM_URL is {value!r}: it must be http://HOST[:PORT] or https://..., or off for no platform"
+        )
+    return value

@@ -1,0 +1,104 @@
+"""The HTTP application of the workspace."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from molecule_runtime import metrics
+from molecule_runtime.cards import CardRoutes
+from molecule_runtime.routes_internal import InternalRoutes
+from molecule_runtime.rpc import RequestHandler, WorkspaceDispatcher
+from molecule_runtime.task_store import BoundedTaskStore
+from molecule_runtime.transcript import TranscriptEndpoint
+
+if TYPE_CHECKING:
+    from a2a.types import AgentCard
+    from starlette.requests import Request
+
+    from molecule_runtime.adapters.base import BaseAdapter
+    from molecule_runtime.turns import TurnExecutor
+
+__all__ = ["Workspace", "build_app"]
+
+_INTERNAL_ERROR = -32603
+STREAM_GRACE_SECONDS = 3.0
+
+
+@dataclass(slots=True)
+class Workspace:
+    """What the routes serve. Without `executor`, messages are answered 503 with `problem`."""
+
+    card: AgentCard
+    card_url_is_fixed: bool = False
+    adapter: BaseAdapter | None = None
+    executor: TurnExecutor | None = None
+    problem: str = ""
+    stopping: bool = False
+    internal: InternalRoutes = field(default_factory=InternalRoutes)
+    handler: RequestHandler | None = None
+
+
+def build_app(workspace: Workspace) -> Starlette:
+    """All routes. Cards and probes answer in every state; `POST /` only works with an executor."""
+    if workspace.executor is not None:
+        workspace.handler = RequestHandler(workspace.executor, BoundedTaskStore(), workspace.card)
+        endpoint = WorkspaceDispatcher(workspace.handler, STREAM_GRACE_SECONDS).handle_requests
+    else:
+        endpoint = _NotConfigured(workspace).__call__
+    probes = _Probes(workspace)
+    return Starlette(
+        routes=[
+            Route("/", endpoint, methods=["POST"]),
+            *CardRoutes(workspace.card, url_is_fixed=workspace.card_url_is_fixed).routes(),
+            *workspace.internal.routes(),
+            Route("/transcript", TranscriptEndpoint(workspace.adapter).__call__, methods=["GET"]),
+            Route("/healthz", probes.healthz, methods=["GET"]),
+            Route("/readyz", probes.readyz, methods=["GET"]),
+            Route("/metrics", metrics.serve, methods=["GET"]),
+        ]
+    )
+
+
+class _NotConfigured:
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    async def __call__(self, request: Request) -> Response:
+        """503 with the reason, as a JSON-RPC error to the request that was sent."""
+        try:
+            body = await request.json()
+        except (ValueError, RecursionError):
+            body = None
+        identifier = body.get("id") if isinstance(body, dict) else None
+        if isinstance(identifier, bool) or not isinstance(identifier, str | int):
+            identifier = None
+        error = {"code": _INTERNAL_ERROR, "message": "agent not configured", "data": self._workspace.problem}
+        return JSONResponse({"jsonrpc": "2.0", "id": identifier, "error": error}, status_code=503)
+
+
+class _Probes:
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    async def healthz(self, _: Request) -> Response:
+        """The process answers."""
+        return JSONResponse({"status": "alive"})
+
+    async def readyz(self, _: Request) -> Response:
+        """200 if a message sent now would be worked on, else 503 with the reason."""
+        workspace = self._workspace
+        if workspace.stopping:
+            return self._unready("stopping")
+        if workspace.executor is None or workspace.adapter is None:
+            return self._unready(workspace.problem or "agent not configured")
+        health = workspace.adapter.health()
+        return JSONResponse({"ready": True}) if health.ready else self._unready(health.detail)
+
+    @staticmethod
+    def _unready(reason: str) -> Response:
+        return JSONResponse({"ready": False, "reason": reason}, status_code=503)

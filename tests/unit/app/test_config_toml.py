@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from codex_config import (
+    CodexConfig,
+    ConfigTomlError,
+    McpServer,
+    codex_home,
+    render_config_toml,
+    write_config_toml,
+)
+from provider_config import resolve_provider
+from workspace_config import load_workspace_config
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MCP = McpServer("molecule", "/usr/bin/python3", ["-m", "server"], {"CONFIGS_DIR": "/configs"}, ["PYTHONPATH"])
+HAND_WRITTEN = """\
+# This file is mine.
+model_reasoning_effort = "high" # think
+
+[features]
+apps = true # I want these
+
+# Trusted by hand.
+[projects."/workspace"]
+trust_level = "trusted"
+
+[mcp_servers.other]
+command = "other"
+
+# The end.
+"""
+
+
+def arm(name: str, *servers: McpServer) -> CodexConfig:
+    env = {
+        "LLM_PROVIDER": name,
+        "CODEX_AUTH_JSON": "{}",
+        "OPENAI_API_KEY": "k",
+        "MINIMAX_API_KEY": "m",
+        "MOLECULE_LLM_USAGE_TOKEN": "t",
+        "MOLECULE_LLM_BASE_URL": "http://proxy/v1",
+    }
+    return CodexConfig(resolve_provider(load_workspace_config(None), env), mcp_servers=servers)
+
+
+def rendered(existing: str, config: CodexConfig) -> dict[str, Any]:
+    return tomllib.loads(render_config_toml(existing, config))
+
+
+ARMS = ["openai-subscription", "openai-api", "minimax-token-plan", "platform"]
+
+
+@pytest.mark.parametrize("name", ARMS)
+@pytest.mark.parametrize("existing", ["", HAND_WRITTEN], ids=["new", "hand-written"])
+def test_rendering_again_changes_nothing(name: str, existing: str) -> None:
+    once = render_config_toml(existing, arm(name, MCP))
+    assert render_config_toml(once, arm(name, MCP)) == once
+
+
+@pytest.mark.parametrize("name", ["openai-subscription", "openai-api"])
+def test_nothing_is_rendered_for_a_built_in_provider(name: str) -> None:
+    document = rendered("", arm(name))
+    assert not {"model", "model_provider", "model_providers"} & set(document)
+
+
+def test_a_foreign_endpoint_is_rendered_with_the_responses_wire() -> None:
+    document = rendered("", arm("minimax-token-plan"))
+    assert (document["model"], document["model_provider"]) == ("codex-MiniMax-M2.7", "minimax")
+    assert document["model_providers"]["minimax"] == {
+        "name": "minimax-token-plan",
+        "base_url": "https://api.minimax.io/v1",
+        "env_key": "MINIMAX_API_KEY",
+        "wire_api": "responses",
+        "requires_openai_auth": False,
+        "request_max_retries": 4,
+        "stream_max_retries": 10,
+        "stream_idle_timeout_ms": 300000,
+    }
+
+
+@pytest.mark.parametrize("first", ARMS)
+@pytest.mark.parametrize("then", ARMS)
+def test_another_provider_leaves_nothing_of_the_one_before(first: str, then: str) -> None:
+    text = render_config_toml(HAND_WRITTEN, arm(first, MCP))
+    assert tomllib.loads(render_config_toml(text, arm(then))) == rendered(HAND_WRITTEN, arm(then))
+
+
+def test_only_a_subscription_forces_its_login() -> None:
+    assert rendered("", arm("openai-subscription"))["forced_login_method"] == "chatgpt"
+    assert "forced_login_method" not in rendered("", arm("openai-api"))
+
+
+def test_what_was_written_by_hand_is_kept_with_its_comments() -> None:
+    text = render_config_toml(HAND_WRITTEN, arm("minimax-token-plan", MCP))
+    for line in HAND_WRITTEN.splitlines():
+        assert line in text
+    assert '# Trusted by hand.\n[projects."/workspace"]' in text
+    document = tomllib.loads(text)
+    assert document["features"] == {"apps": True, "plugins": False, "shell_snapshot": False}
+    assert set(document["mcp_servers"]) == {"other", "molecule"}
+
+
+def test_a_hand_written_value_that_the_workspace_depends_on_is_replaced() -> None:
+    document = rendered('sandbox_mode = "read-only"\nmodel_provider = "x"\n', arm("minimax-token-plan"))
+    assert (document["sandbox_mode"], document["model_provider"]) == ("danger-full-access", "minimax")
+
+
+def test_what_calls_home_is_off_unless_asked_for() -> None:
+    assert rendered("", arm("openai-api"))["analytics"] == {"enabled": False}
+    assert rendered("[analytics]\nenabled = true\n", arm("openai-api"))["analytics"] == {"enabled": True}
+
+
+def test_the_mcp_server_has_all_it_needs() -> None:
+    assert rendered("", arm("openai-api", MCP))["mcp_servers"]["molecule"] == {
+        "command": "/usr/bin/python3",
+        "args": ["-m", "server"],
+        "startup_timeout_sec": 30,
+        "default_tools_approval_mode": "approve",
+        "env_vars": ["PYTHONPATH"],
+        "env": {"CONFIGS_DIR": "/configs"},
+    }
+
+
+def test_tables_that_stand_in_several_places_are_understood() -> None:
+    scattered = (
+        '[mcp_servers.a]\ncommand = "a"\n[features]\napps = true\n'
+        '[mcp_servers.b]\ncommand = "b"\n[mcp_servers.b.env]\nX = "1"\n'
+    )
+    text = render_config_toml(scattered, arm("platform", MCP))
+    assert render_config_toml(text, arm("platform", MCP)) == text
+    assert set(tomllib.loads(text)["mcp_servers"]) == {"a", "b", "molecule"}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('a = "1"\nb = = 2\n', "config.toml:2:"),
+        ("features = 3\n", "features must be a table"),
+        ("[a]\n[a]\n", "is not TOML"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_refused_with_the_place_and_left_as_it_is(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigTomlError, match=words):
+        write_config_toml(tmp_path, arm("openai-api"))
+    assert path.read_text() == text
+
+
+def test_a_file_is_written_once_and_keeps_its_mode(tmp_path: Path) -> None:
+    assert write_config_toml(tmp_path, arm("openai-api"))
+    path = tmp_path / "config.toml"
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.chmod(0o640)
+    inode = path.stat().st_ino
+    assert not write_config_toml(tmp_path, arm("openai-api"))
+    assert path.stat().st_ino == inode
+    assert write_config_toml(tmp_path, arm("platform"))
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_codex_home_is_the_directory_itself(tmp_path: Path) -> None:
+    assert str(codex_home({"CODEX_HOME": "/x/.codex", "HOME": "/y"})) == "/x/.codex"
+    assert str(codex_home({"HOME": "/y"})) == "/y/.codex"
