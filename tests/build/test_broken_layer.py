@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 
-from support.image_build import LAYERS, docker
+from support.image_build import LAYERS, docker, play
 from support.plugins import ROOT
 
 if TYPE_CHECKING:
@@ -87,38 +85,14 @@ def test_a_sudoers_text_that_does_not_parse_never_takes_the_place_of_what_was_th
             "-c",
             f"rm {drop_in}; printf '%s' '{before}' >{drop_in}; test -s {drop_in} || rm {drop_in}",
         )
-        output = apply_layer(builder, name, "t4", {"codex_workspace_t4_sudoers": MALFORMED})
+        layer = {"ansible.builtin.include_role": {"name": "codex_workspace", "tasks_from": "t4"}}
+        code, output = play(builder.directory, [layer], host=name, codex_workspace_t4_sudoers=MALFORMED)
+        assert code == 2
         assert "failed to validate" in output
         after = docker("exec", name, "sh", "-c", "cat /etc/sudoers.d/* | grep '^agent' || test $? = 1")
     finally:
         docker("rm", "--force", name)
     assert after == before.strip()
-
-
-def apply_layer(builder: Builder, container: str, layer: str, variables: dict[str, object]) -> str:
-    """Apply one layer of the role to a container, see it fail, and return what was said."""
-    play = {
-        "hosts": container,
-        "gather_facts": False,
-        "vars": {
-            "ansible_connection": "community.docker.docker",
-            "ansible_python_interpreter": DEFAULTS["codex_workspace_python"],
-            **variables,
-        },
-        "tasks": [{"ansible.builtin.include_role": {"name": "codex_workspace", "tasks_from": layer}}],
-    }
-    file = builder.directory / "play.yml"
-    file.write_text(json.dumps([play]))
-    done = subprocess.run(
-        ["ansible-playbook", "--inventory", f"{container},", file],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 2, done.stdout
-    return done.stdout
 
 
 # --- smoke ------------------------------------------------------------------------------------------------

@@ -42,6 +42,35 @@ def inspect(image: str) -> dict[str, Any]:
     return found
 
 
+def play(
+    directory: Path, tasks: list[dict[str, Any]], *, host: str = "localhost", **variables: Any
+) -> tuple[int, str]:
+    """Run tasks of this repository's plugins and role; return exit code and output.
+
+    Args:
+        directory: Where the playbook is written.
+        tasks: The tasks.
+        host: A running container, or localhost.
+        variables: Variables of the play.
+    """
+    container = {
+        "ansible_connection": "community.docker.docker",
+        "ansible_python_interpreter": "/usr/local/bin/python3",
+    }
+    connection = {"ansible_connection": "local"} if host == "localhost" else container
+    book = {"hosts": host, "gather_facts": False, "vars": {**connection, **variables}, "tasks": tasks}
+    (directory / "play.yml").write_text(json.dumps([book]))
+    done = subprocess.run(
+        ["ansible-playbook", "--inventory", f"{host},", directory / "play.yml"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    return done.returncode, done.stdout
+
+
 @dataclass
 class Build:
     """One run of the playbook, finished or still going on."""

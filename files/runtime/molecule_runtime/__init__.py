@@ -4,6 +4,6 @@ import os
 
 __version__ = "0.5.0"
 
-# Before anything imports the SDK: it traces every event of every turn otherwise, which costs some milliseconds a turn
-# even where nothing collects the traces.
+# Before anything imports the SDK: it would trace every event, some milliseconds a turn, with nobody there to
+# collect the traces.
 os.environ.setdefault("OTEL_INSTRUMENTATION_A2A_SDK_ENABLED", "false")

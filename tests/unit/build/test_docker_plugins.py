@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible.errors import AnsibleError
 
-from support.plugins import load, path_with, put_command, run_module
+from support.plugins import load, path_with, put_command
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMMIT = "plugins/modules/docker_image_commit.py"
-commit = load(COMMIT)
+commit = load("plugins/action/docker_image_commit.py")
 lookup = load("plugins/lookup/docker_image.py")
 
-GIVEN: dict[str, object] = {
+GIVEN: dict[str, Any] = {
     "entrypoint": None,
     "command": None,
     "env": {},
@@ -30,35 +29,22 @@ GIVEN: dict[str, object] = {
 
 
 def test_what_is_not_given_is_not_sent_and_so_inherited() -> None:
-    assert commit.container_config(GIVEN) == {"Env": [], "Labels": {}, "ExposedPorts": {}}
+    assert commit.changes(GIVEN) == []
 
 
-def test_the_configuration_is_sent_as_it_is_with_nothing_to_quote_or_expand() -> None:
-    config = commit.container_config(
-        {
-            "entrypoint": ["/bin/sh", "-c", 'echo "$HOME"'],
-            "command": [],
-            "env": {"B": "two words", "A": "$A=1"},
-            "labels": {"number": 1},
-            "workdir": "/app",
-            "exposed_ports": ["8000/tcp"],
-        }
-    )
-    assert config == {
-        "Entrypoint": ["/bin/sh", "-c", 'echo "$HOME"'],
-        "Cmd": [],
-        "Env": ["A=$A=1", "B=two words"],
-        "Labels": {"number": "1"},
-        "WorkingDir": "/app",
-        "ExposedPorts": {"8000/tcp": {}},
-    }
+def test_a_command_comes_after_the_entry_point_that_would_reset_it() -> None:
+    instructions = commit.changes({**GIVEN, "entrypoint": ["/start.sh"], "command": ["serve"]})
+    assert instructions == ['ENTRYPOINT ["/start.sh"]', 'CMD ["serve"]']
 
 
-def test_an_engine_that_does_not_answer_is_said_with_what_to_do(tmp_path: Path) -> None:
-    report = run_module(COMMIT, {"container": "any"}, {"DOCKER_HOST": f"unix://{tmp_path}/none.sock"})
-    assert report["failed"]
-    assert "No Docker engine answered" in report["msg"]
-    assert "DOCKER_HOST" in report["msg"]
+def test_an_empty_command_is_sent_since_it_is_not_an_absent_one() -> None:
+    assert commit.changes({**GIVEN, "command": []}) == ["CMD []"]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_value_that_would_end_its_instruction_is_refused(end: str) -> None:
+    with pytest.raises(ValueError, match="holds a newline"):
+        commit.changes({**GIVEN, "labels": {"a": f"b{end}ENTRYPOINT evil"}})
 
 
 # --- docker_image -----------------------------------------------------------------------------------------
