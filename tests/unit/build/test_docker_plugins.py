@@ -22,6 +22,7 @@ GIVEN: dict[str, Any] = {
     "env": {},
     "labels": {},
     "workdir": None,
+    "healthcheck": None,
     "exposed_ports": [],
 }
 
