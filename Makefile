@@ -38,6 +38,14 @@ lint: venv ## Run every linter and type checker
 unit: venv ## Run the unit tests: no engine needed
 	pytest tests/unit
 
+.PHONY: demo
+demo: build ## Send the image an A2A message, with a stand-in for the model
+	scripts/demo.sh
+
+.PHONY: e2e
+e2e: build ## Run the application on the real codex of the image, outside a container
+	scripts/e2e.sh
+
 .PHONY: image-test
 image-test: build ## Check the built image against its contract
 	pytest tests/image
@@ -51,7 +59,7 @@ molecule: engine ## Apply the role to containers of Debian 13 and 12, destroy to
 	scripts/molecule.sh
 
 .PHONY: test
-test: lint unit image-test build-test molecule ## Run every test there is
+test: lint unit demo image-test e2e build-test molecule ## Run every test there is
 
 .PHONY: bench
 bench: build ## Compare this build with a plain Dockerfile of the same layers

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
+
 from attachments import Attachments, PlatformFiles
 from child_environment import child_environment
 from codex import Codex, CodexSettings
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from a2a.server.agent_execution import AgentExecutor
+
     from molecule_runtime.adapters.base import AdapterHealth
 
 __all__ = ["Adapter", "CodexAdapter", "molecule_mcp_server"]

@@ -43,7 +43,6 @@ _INVALID_CONFIG: Final = "Invalid configuration; using defaults."
 _ANSI: Final = re.compile(rb"\x1b\[[0-9;]*m")
 _RESPONSE_ID: Final = re.compile(rb'^\s*\{\s*"id"\s*:\s*(\d+)')
 
-INVALID_REQUEST: Final = -32600
 METHOD_NOT_FOUND: Final = -32601
 INTERNAL_ERROR: Final = -32603
 OVERLOADED: Final = -32001
@@ -200,11 +199,6 @@ class AppServer:
     def lost(self) -> ChildLostError | None:
         """Why the child is no longer usable; None while it is."""
         return self._lost.result() if self._lost.done() else None
-
-    @property
-    def config_error(self) -> str | None:
-        """What codex says of a config.toml that became unreadable while it ran; None if nothing."""
-        return self._config_error
 
     async def wait_lost(self) -> ChildLostError:
         """Return the reason once the child is no longer usable."""

@@ -21,8 +21,9 @@ from urllib.parse import unquote, urlsplit
 
 import httpx
 import structlog
-from atomic_file import write_atomically
 from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]  # ships no types
+
+from atomic_file import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

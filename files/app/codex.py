@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+
 from app_server import (
     DEFAULT_MAX_LINE,
     OVERLOADED,
@@ -22,7 +24,6 @@ from app_server import (
     RpcError,
 )
 from server_requests import ServerRequests
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

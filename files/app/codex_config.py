@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import tomlkit
-from atomic_file import write_atomically
 from tomlkit.container import Container
 from tomlkit.exceptions import ConvertError, ParseError, TOMLKitError
 from tomlkit.items import Item, Table
+
+from atomic_file import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import structlog
+
 from app_server import AppServerError, ChildLostError, InvalidConfigError, RpcError
 from codex import LoginError, SandboxError
 from failures import FailureKind

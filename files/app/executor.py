@@ -16,6 +16,7 @@ import structlog
 from a2a.server.agent_execution import AgentExecutor
 from a2a.server.tasks import TaskUpdater
 from a2a.types import Part, Task, TaskState, TaskStatus
+
 from attachments import is_empty
 from conversation import Conversation, Limits
 from reply import Canceled, Chunk, Completed, Failed, Reply, Working
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from a2a.server.agent_execution import RequestContext
     from a2a.server.events import EventQueue
+
     from attachments import Attachments
     from codex import Codex
 

@@ -10,6 +10,7 @@ import json
 from typing import TYPE_CHECKING
 
 import structlog
+
 from atomic_file import write_atomically
 
 if TYPE_CHECKING:

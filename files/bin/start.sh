@@ -41,14 +41,10 @@ main() {
     say "not root: ownership is left as it is"
   fi
 
-  if (($# > 0)); then
-    exec "${drop[@]}" "$@"
+  if (($# == 0)); then
+    set -- molecule-runtime
   fi
-  if command -v molecule-runtime >/dev/null; then
-    exec "${drop[@]}" molecule-runtime
-  fi
-  say "no runtime is installed: set codex_workspace_runtime_version when you build the image, or give a command to run"
-  exit 78
+  exec "${drop[@]}" "$@"
 }
 
 main "$@"

@@ -10,6 +10,8 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
+HEALTH_TIMES = {"interval": "30s", "timeout": "10s", "start_period": "30s"}
+
 
 def quoted(text: object) -> str:
     """Quote a word of a Dockerfile instruction, so that the engine takes it as it is, and expands nothing.
@@ -28,6 +30,10 @@ def changes(args: dict[str, Any]) -> list[str]:
     instructions = [f"ENV {name}={quoted(value)}" for name, value in args["env"].items()]
     instructions += [f"LABEL {quoted(name)}={quoted(value)}" for name, value in args["labels"].items()]
     instructions += [f"EXPOSE {port}" for port in args["exposed_ports"]]
+    if args["healthcheck"] is not None:
+        check = args["healthcheck"]
+        times = " ".join(f"--{name.replace('_', '-')}={check[name]}" for name in HEALTH_TIMES)
+        instructions.append(f"HEALTHCHECK {times} CMD {json.dumps(check['test'])}")
     if args["workdir"] is not None:
         instructions.append(f"WORKDIR {args['workdir']}")
     # ENTRYPOINT first: it resets CMD.
@@ -64,6 +70,13 @@ class ActionModule(ActionBase):
                 "labels": {"type": "dict", "default": {}},
                 "workdir": {"type": "path"},
                 "exposed_ports": {"type": "list", "elements": "str", "default": []},
+                "healthcheck": {
+                    "type": "dict",
+                    "options": {
+                        "test": {"type": "list", "elements": "str", "required": True},
+                        **{name: {"type": "str", "default": time} for name, time in HEALTH_TIMES.items()},
+                    },
+                },
             }
         )
         try:

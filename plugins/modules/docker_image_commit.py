@@ -44,6 +44,29 @@ options:
     type: list
     elements: str
     default: []
+  healthcheck:
+    description: >-
+      HEALTHCHECK - C(test) is a command in exec form, C(interval), C(timeout) and C(start_period) are times
+      such as V(30s).
+    type: dict
+    suboptions:
+      test:
+        description: Command in exec form.
+        type: list
+        elements: str
+        required: true
+      interval:
+        description: Time between two checks.
+        type: str
+        default: 30s
+      timeout:
+        description: Time after which a check has failed.
+        type: str
+        default: 10s
+      start_period:
+        description: Time in which failures do not count.
+        type: str
+        default: 30s
 attributes:
   check_mode:
     support: full

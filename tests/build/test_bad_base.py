@@ -8,6 +8,7 @@ import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
+
 from support.image_build import LAYERS, Build, Builder, docker, inspect
 from support.watchdog import wait_until
 

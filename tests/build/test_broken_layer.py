@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
+
 from support.image_build import LAYERS, docker, play
 from support.plugins import ROOT
 

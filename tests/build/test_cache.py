@@ -6,6 +6,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
+
 from support.image_build import BUILD_SECONDS, LAYERS, Builder, docker, inspect
 from support.watchdog import wait_until
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+
 from support.image_build import docker, inspect, play
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
 from support.image_build import Builder, docker
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
 from support.image_build import docker
 from support.private_index import PrivateIndex, installed_uv, requirement, wheel
 from support.watchdog import wait_until

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 import pytest
+
 from codex_binary import CodexNotFoundError
 from support.codex_workbench import codex_binary
 from support.responses_server import ResponsesServer

@@ -12,6 +12,7 @@ import pytest
 from a2a.client import ClientConfig, ClientFactory
 from a2a.helpers import new_text_message
 from a2a.types import CancelTaskRequest, Role, SendMessageRequest, TaskState
+
 from support.fake_platform import FakePlatform, Peer
 from support.responses_server import Answer, Call, Gate, ResponsesServer, Silence
 from support.runtime_process import RuntimeProcess, free_port, run_runtime

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+
 from codex_config import CodexConfig, McpServer, render_config_toml, write_config_toml
 from provider_config import resolve_provider
 from support.codex_workbench import API_KEY, Workbench

@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 import turns
 from server_requests import ServerRequests
 from support.codex_schema import CodexSchema

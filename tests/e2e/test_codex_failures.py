@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+
 from conversation import Limits
 from support.codex_workbench import Workbench
 from support.responses_server import (

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from codex import LoginError
 from support.codex_workbench import API_KEY, Workbench
 from support.responses_server import Answer, Call, ResponsesServer

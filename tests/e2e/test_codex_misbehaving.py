@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from a2a.types import TaskState
+
 from app_server import AppServer, ChildLostError, RpcError
 from codex import SandboxError
 from conversation import Limits

@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
+
 from app_server import InvalidConfigError
 from conversation import Limits
 from support.codex_workbench import Workbench

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from a2a.types import TaskState
+
 from conversation import Limits
 from support.codex_workbench import Workbench
 from support.responses_server import Answer, Call, Gate, ResponsesServer, Silence

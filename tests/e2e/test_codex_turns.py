@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from a2a.types import Part, TaskState
+
 from conversation import Limits
 from support.codex_workbench import PATIENCE, Workbench
 from support.responses_server import Answer, Call, Cut, Gate, Request, ResponsesServer, Step

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 import pytest
+
 from support.codex_workbench import API_KEY, PATIENCE
 from support.responses_server import Answer, Gate, ResponsesServer, Silence
 

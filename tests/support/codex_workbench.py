@@ -27,6 +27,7 @@ from a2a.types import (
     TaskState,
     TaskStatusUpdateEvent,
 )
+
 from attachments import Attachments
 from codex import Codex, CodexSettings
 from codex_binary import find_codex

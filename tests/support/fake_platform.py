@@ -28,11 +28,12 @@ from urllib.parse import urlsplit
 
 import httpx
 import uvicorn
-from molecule_runtime.listener import open_listener
 from starlette.applications import Starlette
 from starlette.datastructures import UploadFile
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+
+from molecule_runtime.listener import open_listener
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

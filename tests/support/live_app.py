@@ -7,6 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
+
 from molecule_runtime.listener import open_listener
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
+
 from molecule_runtime.listener import open_listener
 
 if TYPE_CHECKING:

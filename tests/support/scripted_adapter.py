@@ -18,6 +18,7 @@ from a2a.helpers import new_text_message
 from a2a.server.agent_execution import AgentExecutor, RequestContext
 from a2a.server.tasks import TaskUpdater
 from a2a.types import Part, Task, TaskState
+
 from molecule_runtime.adapters.base import AdapterConfig, AdapterHealth, BaseAdapter
 from molecule_runtime.executor_helpers import extract_file_parts, extract_message_text
 

@@ -1,4 +1,4 @@
-"""An MCP server with one tool, `write`, that has no annotations: `tiny_mcp FILE` appends the tool's text to FILE."""
+"""An MCP server with one tool, `write`, without annotations: `tiny_mcp FILE` appends its text to FILE."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
 from codex_auth_refresh import REJECTED_CODES
 from support.token_endpoint import Reply, TokenEndpoint
 from support.watchdog import (

@@ -10,8 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import codex_auth_refresh as module
 import pytest
+
+import codex_auth_refresh as module
 from support.token_endpoint import Reply, TokenEndpoint, jwt
 from support.watchdog import (
     DAY,

@@ -5,6 +5,7 @@ import tomllib
 from typing import TYPE_CHECKING
 
 import pytest
+
 from adapter import Adapter, molecule_mcp_server
 from codex_binary import CodexNotFoundError
 from codex_config import ConfigTomlError

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 from a2a.types import Message, Part
-from attachments import AttachmentError, Attachments, PlatformFiles, is_empty
 from google.protobuf.struct_pb2 import Value  # type: ignore[import-untyped]  # ships no types
+
+from attachments import AttachmentError, Attachments, PlatformFiles, is_empty
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+
 from codex_binary import CodexNotFoundError, find_codex
 
 if TYPE_CHECKING:

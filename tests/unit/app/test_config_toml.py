@@ -4,6 +4,7 @@ import tomllib
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from codex_config import (
     CodexConfig,
     ConfigTomlError,

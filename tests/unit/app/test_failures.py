@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from failures import FailureKind, TurnFailure, turn_failure
 
 _TOO_MANY = {"responseTooManyFailedAttempts": {"httpStatusCode": 429}}

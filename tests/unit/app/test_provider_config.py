@@ -4,6 +4,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from provider_config import ProviderError, Selection, last_refresh, missing_credential, resolve_provider
 from workspace_config import WorkspaceConfig, load_workspace_config
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+
 from failures import FailureKind, TurnFailure
 from reply import Canceled, Chunk, Completed, Failed, Reply, Working
 

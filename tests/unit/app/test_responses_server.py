@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+
 from support.responses_server import Answer, Call, HttpError, ResponsesServer, UnexpectedRequestError
 
 pytestmark = pytest.mark.anyio

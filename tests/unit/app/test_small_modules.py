@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+
 from app_server import MethodNotSupportedError
 from atomic_file import write_atomically
 from child_environment import child_environment

@@ -4,6 +4,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+
 from thread_store import ThreadStore
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from failures import FailureKind
 from reply import Completed, Failed
 from turns import Message, Turn

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+
 from workspace_config import ConfigFileError, WorkspaceConfig, load_workspace_config
 
 if TYPE_CHECKING:

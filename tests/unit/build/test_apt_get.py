@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from support.plugins import load, path_with, put_command, run_module
 
 if TYPE_CHECKING:

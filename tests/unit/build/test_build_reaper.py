@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
+
 from support.plugins import load, path_with, put_command
 from support.watchdog import wait_until
 

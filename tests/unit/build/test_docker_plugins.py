@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible.errors import AnsibleError
+
 from support.plugins import load, path_with, put_command
 
 if TYPE_CHECKING:

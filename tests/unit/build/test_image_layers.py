@@ -9,6 +9,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from support.plugins import ROOT, load, path_with, put_command
 
 if TYPE_CHECKING:

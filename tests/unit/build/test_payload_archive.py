@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from support.plugins import load, run_module
 
 MODULE = "roles/codex_workspace/library/payload_archive.py"

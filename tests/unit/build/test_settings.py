@@ -11,6 +11,7 @@ from typing import Any
 import jinja2
 import pytest
 import yaml
+
 from support.plugins import ROOT
 
 ROLE = ROOT / "roles/codex_workspace"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+
 from molecule_runtime import platform_auth, wedge
 from molecule_runtime.cards import build_card
 from molecule_runtime.config import WorkspaceConfig

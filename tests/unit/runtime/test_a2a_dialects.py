@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+
 from unit.runtime.conftest import message03, message10
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from molecule_runtime import a2a_errors
 from molecule_runtime.cards import build_card
 from molecule_runtime.config import WorkspaceConfig

@@ -21,13 +21,15 @@ from a2a.types import (
     TaskState,
 )
 from google.protobuf import json_format  # type: ignore[import-untyped]  # protobuf ships no types
-from molecule_runtime.cards import CardRoutes
 from starlette.applications import Starlette
+
+from molecule_runtime.cards import CardRoutes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from a2a.client import Client
+
     from unit.runtime.conftest import LiveWorkspace
 
 pytestmark = pytest.mark.anyio

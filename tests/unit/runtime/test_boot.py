@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+
 from molecule_runtime.boot import Boot
 from molecule_runtime.environment import Environment
 from support.runtime_process import RuntimeProcess, free_port, run_runtime

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from molecule_runtime.config import ConfigError, RbacConfig, WorkspaceConfig, load, merge
 from molecule_runtime.rbac import allowed_actions
 

@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
+
 from molecule_runtime import configs_dir
 from molecule_runtime.environment import Environment, EnvironmentVariableError
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from a2a.compat.v0_3 import types as types_v03
 from a2a.types import Message, Part
+
 from molecule_runtime.executor_helpers import (
     FilePart,
     extract_data_parts,

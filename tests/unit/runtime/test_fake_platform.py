@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+
 from molecule_runtime import platform_auth
 from support.fake_platform import FakePlatform, Peer
 from support.runtime_process import free_port

@@ -7,6 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from molecule_runtime import platform_auth, wedge
 from molecule_runtime.heartbeat import Heartbeat
 from molecule_runtime.platform import PlatformClient

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+from starlette.applications import Starlette
+
 from molecule_runtime import platform_auth
 from molecule_runtime.routes_internal import InternalRoutes, safe_name
-from starlette.applications import Starlette
 
 if TYPE_CHECKING:
     from pathlib import Path

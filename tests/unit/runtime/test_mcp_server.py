@@ -15,6 +15,7 @@ import pytest
 from mcp import ClientSession, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp.types import TextContent
+
 from molecule_runtime.mcp_tools import DelegateArguments, Toolbox, ToolError
 from molecule_runtime.platform import PlatformClient
 from support.fake_platform import FakePlatform, Peer

@@ -7,8 +7,9 @@ import re
 import tomllib
 from pathlib import Path
 
-import molecule_runtime
 import pytest
+
+import molecule_runtime
 
 _FILES = Path(__file__).resolve().parents[3] / "files"
 _PROJECT = tomllib.loads((_FILES / "runtime" / "pyproject.toml").read_text())["project"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from molecule_runtime.peers import Answer, PeerError, Queued, read_answer
 
 

@@ -8,6 +8,7 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from molecule_runtime import platform_auth
 from molecule_runtime.platform import PlatformClient, PlatformError, UnauthorizedError, UnreachableError
 from support.fake_platform import FakePlatform, Peer

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+
 from molecule_runtime.config import WorkspaceConfig
 from molecule_runtime.preflight import check, image_config_path
 

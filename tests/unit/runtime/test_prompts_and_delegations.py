@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from molecule_runtime.config import WorkspaceConfig
 from molecule_runtime.delegations import DelegationWatch, unread_results
 from molecule_runtime.executor_helpers import read_delegation_results

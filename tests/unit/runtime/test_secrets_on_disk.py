@@ -8,6 +8,7 @@ import stat
 from typing import TYPE_CHECKING
 
 import pytest
+
 from molecule_runtime import logs, platform_auth
 from molecule_runtime.files import write_atomic
 from molecule_runtime.redaction import MASK, redact

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 from a2a.server.context import ServerCallContext
 from a2a.types import Artifact, ListTasksRequest, Part, Task, TaskState
+from prometheus_client import REGISTRY
+
 from molecule_runtime import metrics
 from molecule_runtime.adapters.base import AdapterHealth
 from molecule_runtime.heartbeat import Heartbeat
 from molecule_runtime.platform import PlatformClient
 from molecule_runtime.task_store import BoundedTaskStore
 from molecule_runtime.turns import TurnExecutor
-from prometheus_client import REGISTRY
 
 if TYPE_CHECKING:
     from unit.runtime.conftest import LiveWorkspace
