@@ -11,6 +11,7 @@ import pytest
 
 from support.image_build import docker
 from support.private_index import PrivateIndex, installed_uv, requirement, wheel
+from support.watchdog import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,13 +76,26 @@ def in_stream(command: list[str], needles: list[bytes]) -> list[bytes]:
 
 @pytest.fixture
 def index(tmp_path: Path) -> Iterator[PrivateIndex]:
-    """An index with uv and one small package, on the address by which containers reach this machine."""
+    """An index with uv and one small package."""
     _, uv_name, uv = installed_uv()
     package = wheel(PACKAGE, "1.0", {f"{PACKAGE}.py": b"THERE = True\n"})
-    gateway = docker("network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}")
     wheels = {uv_name: uv, f"{PACKAGE}-1.0-py3-none-any.whl": package}
-    with PrivateIndex(gateway or "172.17.0.1", tmp_path, wheels) as served:
+    with PrivateIndex(tmp_path, wheels) as served:
         yield served
+
+
+@pytest.mark.parametrize("place", ["cmdline", "environ"])
+def test_the_watch_sees_a_secret_of_a_process(place: str) -> None:
+    secret = "seen-by-everyone"
+    arguments = ["sh", "-c", "read _", secret if place == "cmdline" else "nothing"]
+    env = {"SECRET": secret} if place == "environ" else {}
+    with (
+        ProcessWatch(secret) as watch,
+        subprocess.Popen(arguments, stdin=subprocess.PIPE, env=env, executable="/bin/sh") as process,
+    ):
+        wait_until(lambda: watch.seen, "the watch has seen it")
+        process.kill()
+    assert [seen.partition(":")[0] for seen in watch.seen] == [place]
 
 
 def settings(builder: Builder, index: PrivateIndex) -> dict[str, object]:
@@ -91,7 +105,9 @@ def settings(builder: Builder, index: PrivateIndex) -> dict[str, object]:
         **builder.payload("private", {"app/requirements.txt": requirement(PACKAGE, "1.0", package)}),
         "codex_workspace_uv_version": version,
         "codex_workspace_build_pip_index_url": index.url,
-        "codex_workspace_build_ca_file": str(index.certificate),
+        "codex_workspace_build_ca_file": str(index.authority),
+        # Some releases of pip cannot verify an address, and other networks have no name for this machine.
+        "codex_workspace_build_network": "host",
     }
 
 
@@ -108,7 +124,7 @@ def test_a_password_of_the_index_is_in_no_process_no_output_no_layer_and_no_hist
     image = f"{build.image}:latest"
     assert docker("run", "--rm", "--entrypoint", "python3", image, "-c", f"import {PACKAGE}") == ""
     assert index.password not in docker("history", "--no-trunc", image) + docker("image", "inspect", image)
-    authority = index.certificate.read_bytes().splitlines()[2]
+    authority = index.authority.read_bytes().splitlines()[2]
     assert in_stream(["docker", "save", image], [index.password.encode(), authority]) == []
 
 

@@ -7,7 +7,6 @@ import datetime
 import hashlib
 import importlib.metadata
 import io
-import ipaddress
 import secrets
 import ssl
 import threading
@@ -39,7 +38,9 @@ def wheel(
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for path, data in {**content, f"{info}/RECORD": record.encode()}.items():
-            archive.writestr(path, data)
+            entry = zipfile.ZipInfo(path)
+            entry.external_attr = (0o100755 if path.partition(".data/scripts/")[2] else 0o100644) << 16
+            archive.writestr(entry, data)
     return buffer.getvalue()
 
 
@@ -59,21 +60,19 @@ def installed_uv() -> tuple[str, str, bytes]:
 
 
 class PrivateIndex:
-    """Serves wheels below ``/simple`` to those who know the password.
+    """Serves wheels at localhost, below ``/simple``, to those who know the password.
 
     Args:
-        host: Address that the clients use; the certificate is for it.
-        directory: Where the certificate is written.
+        directory: Where the certificates are written.
         wheels: File name and content.
     """
 
-    def __init__(self, host: str, directory: Path, wheels: dict[str, bytes]) -> None:
+    def __init__(self, directory: Path, wheels: dict[str, bytes]) -> None:
         self.password = f"secret-{secrets.token_hex(16)}"
         self.wheels = wheels
         self.granted: list[str] = []
-        self.certificate = directory / "ca.pem"
-        self._key = directory / "key.pem"
-        self._make_certificate(host)
+        self.authority = directory / "ca.pem"
+        self._make_certificates(directory)
         credentials = base64.b64encode(f"builder:{self.password}".encode()).decode()
         index = self
 
@@ -93,6 +92,9 @@ class PrivateIndex:
                     200 if names else 404, f"<!DOCTYPE html><html><body>{links}</body></html>".encode()
                 )
 
+            def do_HEAD(self) -> None:
+                self.do_GET()
+
             def answer(self, status: int, body: bytes) -> None:
                 self.send_response(status)
                 if status == 401:
@@ -100,16 +102,17 @@ class PrivateIndex:
                 self.send_header("Content-Type", "text/html")
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(body)
+                if self.command != "HEAD":
+                    self.wfile.write(body)
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 the base class names it so
                 """Say nothing."""
 
-        self._server = ThreadingHTTPServer(("0.0.0.0", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.certificate, self._key)
+        context.load_cert_chain(directory / "server.pem")
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-        self.url = f"https://builder:{self.password}@{host}:{self._server.server_address[1]}/simple"
+        self.url = f"https://builder:{self.password}@localhost:{self._server.server_address[1]}/simple"
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -119,30 +122,45 @@ class PrivateIndex:
         self._server.shutdown()
         self._server.server_close()
 
-    def _make_certificate(self, host: str) -> None:
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "private index")])
-        now = datetime.datetime.now(datetime.UTC)
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(hours=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
-            .add_extension(
-                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(host))]), critical=False
-            )
-            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .sign(key, hashes.SHA256())
+    def _make_certificates(self, directory: Path) -> None:
+        """Write an authority's certificate, and one that it has signed: uv refuses one that is both."""
+        authority_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+        authority = certificate(
+            "private authority", authority_key, "private authority", authority_key, ca=True
         )
-        self.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        self._key.write_bytes(
-            key.private_bytes(
+        leaf = certificate("localhost", key, "private authority", authority_key, ca=False)
+        self.authority.write_bytes(authority.public_bytes(serialization.Encoding.PEM))
+        (directory / "server.pem").write_bytes(
+            leaf.public_bytes(serialization.Encoding.PEM)
+            + key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             )
         )
+
+
+def certificate(
+    subject: str,
+    key: ec.EllipticCurvePrivateKey,
+    issuer: str,
+    issuer_key: ec.EllipticCurvePrivateKey,
+    *,
+    ca: bool,
+) -> x509.Certificate:
+    """Return a certificate for a day, whose subject is also its DNS name."""
+    now = datetime.datetime.now(datetime.UTC)
+    names = {name: x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]) for name in (subject, issuer)}
+    return (
+        x509.CertificateBuilder()
+        .subject_name(names[subject])
+        .issuer_name(names[issuer])
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(subject.replace(" ", "-"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        .sign(issuer_key, hashes.SHA256())
+    )
 
 
 def requirement(name: str, version: str, content: bytes) -> str:
