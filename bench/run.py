@@ -88,7 +88,8 @@ def client_config() -> dict[str, str]:
 def make_context(context: Path, base: str) -> list[str]:
     """Lay out the Dockerfile's context, and return the build arguments that this machine needs."""
     shutil.copytree(ROOT / "files/app", context / "app", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / "files/bin", context / "bin")
+    for name in ("bin", "runtime"):
+        shutil.copytree(ROOT / "files" / name, context / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "bench/Dockerfile", context)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "codex-workspace"
     shutil.copy(next(cache.glob("node-linux-*.tar")), context / "node.tar")

@@ -11,12 +11,14 @@ from ansible.plugins.action import ActionBase
 class ActionModule(ActionBase):
     """Run ``docker`` with the arguments in ``argv`` (list of strings).
 
+    With ``wait: false`` the command goes on by itself, for what nothing waits for: its result is not known.
+
     Returns: ``rc``, ``stdout`` and ``stdout_lines``. Fails with what docker said. Does nothing in check mode,
     unless the task says ``check_mode: false``.
     """
 
     _requires_connection = False
-    _VALID_ARGS = frozenset(("argv",))
+    _VALID_ARGS = frozenset(("argv", "wait"))
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the command; it is scratch of the build, so nothing is reported as changed."""
@@ -24,6 +26,11 @@ class ActionModule(ActionBase):
         argv = ["docker", *(str(argument) for argument in self._task.args["argv"])]
         if self._task.check_mode:
             result.update(changed=False, skipped=True)
+            return result
+        if not self._task.args.get("wait", True):
+            quiet = subprocess.DEVNULL
+            subprocess.Popen(argv, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
+            result.update(changed=False)
             return result
         try:
             done = subprocess.run(argv, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
