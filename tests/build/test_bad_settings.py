@@ -84,9 +84,18 @@ def offline(tmp_path: Path) -> Iterator[Builder]:
             id="wrong type",
         ),
         pytest.param(
-            {"codex_workspace_runtime_version": "0.4.87"},
-            ["codex_workspace_runtime_version", "codex_workspace_runtime_index_url", "set both or neither"],
+            {"codex_workspace_runtime_source": "index", "codex_workspace_runtime_version": "0.4.87"},
+            ["codex_workspace_runtime_source", "codex_workspace_runtime_index_url is empty", "squatted"],
             id="runtime without an index of its own",
+        ),
+        pytest.param(
+            {"codex_workspace_runtime_version": "99.0.0"},
+            [
+                'codex_workspace_runtime_version is "99.0.0"',
+                "the bundled runtime is",
+                "Leave the version empty",
+            ],
+            id="bundled runtime of another version",
         ),
         pytest.param(
             {"codex_workspace_build_ca_file": "/nonexistent/ca.pem"},

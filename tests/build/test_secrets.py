@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import threading
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.image_build import docker
+from support.plugins import ROOT
 from support.private_index import PrivateIndex, installed_uv, requirement, wheel
 from support.watchdog import wait_until
 
@@ -101,8 +103,17 @@ def test_the_watch_sees_a_secret_of_a_process(place: str) -> None:
 def settings(builder: Builder, index: PrivateIndex) -> dict[str, object]:
     version, _, _ = installed_uv()
     package = index.wheels[f"{PACKAGE}-1.0-py3-none-any.whl"]
+    # The index has none of what the bundled runtime needs, and the build would say so.
+    project = (ROOT / "files/runtime/pyproject.toml").read_text()
+    needless = re.sub(
+        r"^dependencies = \[.*?\]$", "dependencies = []", project, flags=re.DOTALL | re.MULTILINE
+    )
+    files = {
+        "app/requirements.txt": requirement(PACKAGE, "1.0", package),
+        "runtime/pyproject.toml": needless,
+    }
     return {
-        **builder.payload("private", {"app/requirements.txt": requirement(PACKAGE, "1.0", package)}),
+        **builder.payload("private", files),
         "codex_workspace_uv_version": version,
         "codex_workspace_build_pip_index_url": index.url,
         "codex_workspace_build_ca_file": str(index.authority),
