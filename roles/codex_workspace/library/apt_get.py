@@ -98,7 +98,8 @@ def main() -> None:
     if status != 0:
         module.fail_json(
             msg=f"apt could not read its sources: {complaints(stderr)} For an image, set "
-            "codex_workspace_build_apt_mirror to a mirror that answers; on a host, correct /etc/apt."
+            "codex_workspace_build_apt_mirror to a mirror that answers; on a host, correct /etc/apt. "
+            "If it is NodeSource's, codex_workspace_nodejs_source=npm does without."
         )
     for name, choices in commands.items():
         _, policy, _ = module.run_command(["apt-cache", "policy", *choices])
