@@ -19,6 +19,12 @@ IMAGE = os.environ.get("CODEX_WORKSPACE_IMAGE", "codex-workspace:latest")
 
 
 @pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """One event loop for all tests that are coroutines: containers and the stand-in outlive a test."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
 def image() -> str:
     """Name of the image under test."""
     return IMAGE
