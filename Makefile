@@ -63,8 +63,9 @@ test: ## Run every test there is
 	scripts/test.sh
 
 .PHONY: bench
-bench: build ## Compare this build with a plain Dockerfile of the same layers
+bench: build ## Compare this build with a plain Dockerfile, and measure turns, boot and memory
 	bench/run.py $(ARGS)
+	bench/turns.py
 
 .PHONY: lock
 lock: ## Compile the requirements anew, with hashes
