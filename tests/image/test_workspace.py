@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 from a2a.types import CancelTaskRequest, Part, TaskState
+
 from support.codex_workbench import API_KEY, PATIENCE
 from support.responses_server import Answer, Call, Cut, Gate, HttpError, ResponsesServer, Silence, Step
 from support.workspace_container import CONFIG, WorkspaceContainer, docker, gateway, send, until
@@ -230,9 +231,7 @@ async def test_a_killed_container_goes_on_with_the_conversation_when_it_is_start
     silence = Silence()
     model.script(Answer.text("Noted."), silence, Answer.text("Green."))
     await workspace.answer("my colour is green")
-    hanging = asyncio.create_task(
-        workspace.http.post("/", json=rpc("message/send", message_03("hang")))
-    )
+    hanging = asyncio.create_task(workspace.http.post("/", json=rpc("message/send", message_03("hang"))))
     await reached(silence)
     await docker("kill", "--signal=KILL", workspace.name)
     with pytest.raises(httpx.TransportError):
@@ -326,7 +325,12 @@ async def test_it_stops_within_its_time_with_exit_code_0_and_starts_again(
 
 
 @pytest.mark.parametrize(
-    "a2a", ["a2a:\n  port: 8123\n", "a2a: {port: 8123}\n", "'a2a':\n    # beside the platform's\n    port: '8123'\n"]
+    "a2a",
+    [
+        "a2a:\n  port: 8123\n",
+        "a2a: {port: 8123}\n",
+        "'a2a':\n    # beside the platform's\n    port: '8123'\n",
+    ],
 )
 async def test_the_health_check_follows_the_workspaces_own_port(
     image: str, standin: ResponsesServer, a2a: str
@@ -375,7 +379,11 @@ async def test_it_answers_with_a_read_only_root_and_no_workspace(image: str, mod
         image,
         CONFIG.format(base_url=model.base_url),
         mounts=["/configs"],
-        options=["--read-only", "--tmpfs=/tmp:noexec,nosuid,size=64m", "--tmpfs=/home/agent:uid=1000,gid=1000"],
+        options=[
+            "--read-only",
+            "--tmpfs=/tmp:noexec,nosuid,size=64m",
+            "--tmpfs=/home/agent:uid=1000,gid=1000",
+        ],
     ) as workspace:
         assert await workspace.answer("hello") == "Hello."
         (output,) = model.requests[1].tool_outputs.values()

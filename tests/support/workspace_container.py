@@ -231,7 +231,9 @@ class WorkspaceContainer:
 def send(client: Client, text: str = "", parts: Sequence[Part] = ()) -> Sent:
     """Send a message through the SDK's client without waiting for anything."""
     message = Message(
-        message_id=str(uuid.uuid4()), role=Role.ROLE_USER, parts=[*([Part(text=text)] if text else []), *parts]
+        message_id=str(uuid.uuid4()),
+        role=Role.ROLE_USER,
+        parts=[*([Part(text=text)] if text else []), *parts],
     )
     sent = Sent()
     sent._reader = asyncio.create_task(_read(client, message, sent))
