@@ -117,6 +117,7 @@ class WorkspaceContainer:
         self._inside_port = port
         self.url = ""
         self.http = httpx.AsyncClient()
+        self._of_clients: list[httpx.AsyncClient] = []
 
     async def __aenter__(self) -> Self:
         try:
@@ -131,7 +132,8 @@ class WorkspaceContainer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.http.aclose()
+        for http in (self.http, *self._of_clients):
+            await http.aclose()
         await docker("rm", "--force", self.name, check=False)
         await docker("volume", "rm", "--force", *self._volumes)
 
@@ -206,7 +208,10 @@ class WorkspaceContainer:
 
     async def client(self, version: str = "1.0") -> Client:
         """The SDK's own client, which was shown the card of one dialect only and so speaks that one."""
-        factory = ClientFactory(ClientConfig(httpx_client=self.http))
+        # One HTTP client each: the SDK leaves its A2A-Version on the one that it is given.
+        http = httpx.AsyncClient(timeout=PATIENCE)
+        self._of_clients.append(http)
+        factory = ClientFactory(ClientConfig(httpx_client=http))
         return await factory.create_from_url(
             self.url, resolver_http_kwargs={"headers": {"A2A-Version": version}}
         )
