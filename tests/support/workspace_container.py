@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 from a2a.client import ClientConfig, ClientFactory
 from a2a.types import Message, Part, Role, SendMessageRequest
-
 from support.codex_workbench import API_KEY, PATIENCE, Sent
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ _AGENT_UID = 1000
 
 
 async def docker(*args: str, stdin: bytes | None = None, check: bool = True) -> str:
-    """Run the docker client beside this event loop, where the stand-in lives; what it prints, both streams."""
+    """Run the docker client beside this event loop, where the stand-in lives; returns all that it prints."""
     process = await asyncio.create_subprocess_exec(
         "docker",
         *args,
@@ -74,7 +73,9 @@ async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
     """Ask until it is so: nothing tells from outside when a container has come so far."""
     try:
         async with asyncio.timeout(PATIENCE):
-            while not await condition():
+            while True:
+                if await condition():
+                    return
                 await asyncio.sleep(0.1)
     except TimeoutError:
         raise AssertionError(f"never came true: {what}") from None
@@ -197,10 +198,16 @@ class WorkspaceContainer:
         """What a shell script prints inside, stripped."""
         return (await docker("exec", "--user", user, self.name, "sh", "-c", script)).strip()
 
-    async def processes(self) -> list[tuple[int, str, str]]:
-        """(uid, state, command line) of every process inside, by the engine."""
-        rows = (await docker("top", self.name, "-eo", "pid,uid,stat,args")).splitlines()[1:]
-        return [(int(uid), state, args) for _, uid, state, args in (row.split(None, 3) for row in rows)]
+    async def processes(self) -> list[tuple[int, str]]:
+        """(uid, command line) of every living process inside, by the engine."""
+        rows = (await docker("top", self.name, "-eo", "pid,uid,args")).splitlines()[1:]
+        return [(int(uid), args) for _, uid, args in (row.split(None, 2) for row in rows)]
+
+    async def dead(self) -> list[str]:
+        """Names of the processes inside that ended and that nobody has waited for; the engine hides them."""
+        return (
+            await self.sh("sed -n 's/^[0-9]* (\\(.*\\)) Z .*/\\1/p' /proc/[0-9]*/stat 2>&-; true")
+        ).split()
 
     async def kill_codex(self) -> None:
         """SIGKILL to codex and to nothing else."""
@@ -236,7 +243,9 @@ class WorkspaceContainer:
 def send(client: Client, text: str = "", parts: Sequence[Part] = ()) -> Sent:
     """Send a message through the SDK's client without waiting for anything."""
     message = Message(
-        message_id=str(uuid.uuid4()), role=Role.ROLE_USER, parts=[*([Part(text=text)] if text else []), *parts]
+        message_id=str(uuid.uuid4()),
+        role=Role.ROLE_USER,
+        parts=[*([Part(text=text)] if text else []), *parts],
     )
     sent = Sent()
     sent._reader = asyncio.create_task(_read(client, message, sent))
