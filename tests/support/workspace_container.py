@@ -199,9 +199,13 @@ class WorkspaceContainer:
         return (await docker("exec", "--user", user, self.name, "sh", "-c", script)).strip()
 
     async def processes(self) -> list[tuple[int, str]]:
-        """(uid, command line) of every living process inside, by the engine."""
-        rows = (await docker("top", self.name, "-eo", "pid,uid,args")).splitlines()[1:]
-        return [(int(uid), args) for _, uid, args in (row.split(None, 2) for row in rows)]
+        """(uid, command line) of the first process and its living descendants, and so no health check."""
+        table = await docker("top", self.name, "-eo", "pid,ppid,uid,args")
+        rows = [row.split(None, 3) for row in table.splitlines()[1:]]
+        family = {str((await self.state())["Pid"])}
+        for _ in rows:
+            family |= {pid for pid, parent, *_ in rows if parent in family}
+        return [(int(uid), args) for pid, _, uid, args in rows if pid in family]
 
     async def dead(self) -> list[str]:
         """Names of the processes inside that ended and that nobody has waited for; the engine hides them."""
