@@ -63,7 +63,8 @@ def test_it_starts_as_the_agent_too_and_says_what_it_skips(image: str) -> None:
     assert "not root" in done.stderr
 
 
-def test_without_a_runtime_it_says_so_in_one_line_and_exits_78(image: str) -> None:
+def test_without_a_workspace_id_it_says_what_to_do_in_one_line_and_exits_2(image: str) -> None:
     done = run(image)
-    assert done.returncode == 78
-    assert "no runtime is installed" in done.stderr.splitlines()[-1]
+    assert done.returncode == 2
+    (line,) = [line for line in (done.stdout + done.stderr).splitlines() if not line.startswith("[start]")]
+    assert "WORKSPACE_ID is not set: pass the id of this workspace, e.g. -e WORKSPACE_ID=my-agent" in line

@@ -257,30 +257,40 @@ async def test_the_runtime_is_the_first_process_and_nothing_runs_as_root(
     assert "molecule-runtime" in await workspace.sh("tr '\\0' ' ' </proc/1/cmdline")
     assert await workspace.sh("cat /proc/1/comm") != "gosu"
     processes = await workspace.processes()
-    assert any("app-server" in arguments for _, _, arguments in processes)
-    assert {uid for uid, _, _ in processes} == {1000}
+    assert any("app-server" in arguments for _, arguments in processes)
+    assert {uid for uid, _ in processes} == {1000}
 
 
-async def test_no_dead_process_is_left_where_codex_was_killed(
+async def test_what_the_agent_leaves_behind_does_not_stay_as_a_dead_process(
     workspace: WorkspaceContainer, model: ResponsesServer
 ) -> None:
-    model.script(Answer.text("One."), Answer.text("Two."))
-    await workspace.answer("one")
+    """The MCP server of a killed codex and a command's daemon both end as children of the runtime."""
+    model.script(
+        Call("exec_command", {"cmd": "setsid sh -c 'until [ -e /tmp/end ]; do sleep 0.1; done' & exit 0"}),
+        Answer.text("Started."),
+    )
+    assert await workspace.answer("start a server") == "Started."
     await workspace.kill_codex()
-    assert await workspace.answer("two") == "Two."
+    await workspace.sh("touch /tmp/end", user="agent")
 
-    async def all_alive() -> bool:
-        return not [row for row in await workspace.processes() if row[1].startswith("Z")]
+    async def left_behind() -> bool:
+        return {"python3", "sh"} <= set(await workspace.dead())
 
-    await until(all_alive, "the children of a killed codex are reaped")
+    async def gone() -> bool:
+        return not await workspace.dead()
+
+    await until(left_behind, "both end as children of the first process")
+    await until(gone, "the first process takes leave of them")
+    model.script(Answer.text("Here."))
+    assert await workspace.answer("are you there?") == "Here."
 
 
 async def test_the_models_commands_see_no_credential(
     workspace: WorkspaceContainer, model: ResponsesServer
 ) -> None:
-    model.script(Call("exec_command", {"cmd": "env; cat /proc/1/comm"}), Answer.text("Done."))
+    model.script(Call("exec_command", {"cmd": "env"}), Answer.text("Done."))
     assert await workspace.answer("run env") == "Done."
-    (output,) = model.requests[1].tool_outputs.values()
+    (*_, output) = model.requests[1].tool_outputs.values()
     assert "HOME=/home/agent" in str(output)
     assert API_KEY not in str(output)
     assert OTHER_SECRETS["OPENAI_API_KEY"] not in str(output)
@@ -294,7 +304,7 @@ async def test_no_secret_and_no_prompt_is_found_in_logs_metrics_or_command_lines
     metrics = await workspace.curl("/metrics")
     assert 'molecule_turns_total{outcome="completed"}' in metrics
     cards = [await workspace.curl(path) for path in ("/.well-known/agent-card.json", "/readyz")]
-    lines = "\n".join(arguments for _, _, arguments in await workspace.processes())
+    lines = "\n".join(arguments for _, arguments in await workspace.processes())
     for shown in (metrics, *cards, lines, await workspace.logs()):
         assert shown
         for secret in (API_KEY, *OTHER_SECRETS.values(), "nobody else may read"):
@@ -365,10 +375,10 @@ async def test_an_api_key_reaches_openais_provider_and_no_command_of_the_model(
     ) as workspace:
         assert await workspace.answer("run env") == "Done."
         assert model.requests[0].headers["authorization"] == f"Bearer {API_KEY}"
-        (output,) = model.requests[1].tool_outputs.values()
+        (*_, output) = model.requests[1].tool_outputs.values()
         assert "HOME=/home/agent" in str(output)
         assert API_KEY not in str(output)
-        lines = "\n".join(arguments for _, _, arguments in await workspace.processes())
+        lines = "\n".join(arguments for _, arguments in await workspace.processes())
         assert API_KEY not in await workspace.logs() + lines + await workspace.curl("/metrics")
         assert await workspace.sh("stat -c '%a %U' /home/agent/.codex/auth.json") == "600 agent"
 
@@ -386,7 +396,7 @@ async def test_it_answers_with_a_read_only_root_and_no_workspace(image: str, mod
         ],
     ) as workspace:
         assert await workspace.answer("hello") == "Hello."
-        (output,) = model.requests[1].tool_outputs.values()
+        (*_, output) = model.requests[1].tool_outputs.values()
         assert "/home/agent" in str(output)
 
 
@@ -396,7 +406,7 @@ async def test_it_answers_where_it_is_started_as_the_agent(image: str, model: Re
         image, CONFIG.format(base_url=model.base_url), options=["--user=1000:1000"], owner=1000
     ) as workspace:
         assert await workspace.answer("hello") == "Hello."
-        assert {uid for uid, _, _ in await workspace.processes()} == {1000}
+        assert {uid for uid, _ in await workspace.processes()} == {1000}
 
 
 async def healthy(workspace: WorkspaceContainer) -> None:

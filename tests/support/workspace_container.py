@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 from a2a.client import ClientConfig, ClientFactory
 from a2a.types import Message, Part, Role, SendMessageRequest
-
 from support.codex_workbench import API_KEY, PATIENCE, Sent
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ _AGENT_UID = 1000
 
 
 async def docker(*args: str, stdin: bytes | None = None, check: bool = True) -> str:
-    """Run the docker client beside this event loop, where the stand-in lives; what it prints, both streams."""
+    """Run the docker client beside this event loop, where the stand-in lives; returns all that it prints."""
     process = await asyncio.create_subprocess_exec(
         "docker",
         *args,
@@ -74,7 +73,9 @@ async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
     """Ask until it is so: nothing tells from outside when a container has come so far."""
     try:
         async with asyncio.timeout(PATIENCE):
-            while not await condition():
+            while True:
+                if await condition():
+                    return
                 await asyncio.sleep(0.1)
     except TimeoutError:
         raise AssertionError(f"never came true: {what}") from None
@@ -117,6 +118,7 @@ class WorkspaceContainer:
         self._inside_port = port
         self.url = ""
         self.http = httpx.AsyncClient()
+        self._of_clients: list[httpx.AsyncClient] = []
 
     async def __aenter__(self) -> Self:
         try:
@@ -131,7 +133,8 @@ class WorkspaceContainer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.http.aclose()
+        for http in (self.http, *self._of_clients):
+            await http.aclose()
         await docker("rm", "--force", self.name, check=False)
         await docker("volume", "rm", "--force", *self._volumes)
 
@@ -195,10 +198,20 @@ class WorkspaceContainer:
         """What a shell script prints inside, stripped."""
         return (await docker("exec", "--user", user, self.name, "sh", "-c", script)).strip()
 
-    async def processes(self) -> list[tuple[int, str, str]]:
-        """(uid, state, command line) of every process inside, by the engine."""
-        rows = (await docker("top", self.name, "-eo", "pid,uid,stat,args")).splitlines()[1:]
-        return [(int(uid), state, args) for _, uid, state, args in (row.split(None, 3) for row in rows)]
+    async def processes(self) -> list[tuple[int, str]]:
+        """(uid, command line) of the first process and its living descendants, and so no health check."""
+        table = await docker("top", self.name, "-eo", "pid,ppid,uid,args")
+        rows = [row.split(None, 3) for row in table.splitlines()[1:]]
+        family = {str((await self.state())["Pid"])}
+        for _ in rows:
+            family |= {pid for pid, parent, *_ in rows if parent in family}
+        return [(int(uid), args) for pid, _, uid, args in rows if pid in family]
+
+    async def dead(self) -> list[str]:
+        """Names of the processes inside that ended and that nobody has waited for; the engine hides them."""
+        return (
+            await self.sh("sed -n 's/^[0-9]* (\\(.*\\)) Z .*/\\1/p' /proc/[0-9]*/stat 2>&-; true")
+        ).split()
 
     async def kill_codex(self) -> None:
         """SIGKILL to codex and to nothing else."""
@@ -206,7 +219,10 @@ class WorkspaceContainer:
 
     async def client(self, version: str = "1.0") -> Client:
         """The SDK's own client, which was shown the card of one dialect only and so speaks that one."""
-        factory = ClientFactory(ClientConfig(httpx_client=self.http))
+        # One HTTP client each: the SDK leaves its A2A-Version on the one that it is given.
+        http = httpx.AsyncClient(timeout=PATIENCE)
+        self._of_clients.append(http)
+        factory = ClientFactory(ClientConfig(httpx_client=http))
         return await factory.create_from_url(
             self.url, resolver_http_kwargs={"headers": {"A2A-Version": version}}
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from molecule_runtime import __version__, configs_dir, logs, metrics
+from molecule_runtime import __version__, configs_dir, logs, metrics, orphans
 from molecule_runtime.adapters.base import AdapterConfig, BaseAdapter
 from molecule_runtime.cards import build_card, registered_card
 from molecule_runtime.config import ConfigError, WorkspaceConfig, load
@@ -225,7 +225,10 @@ class Boot:
             self._bound,
         )
         serving = asyncio.create_task(server.serve(sockets=[listener]))
-        background = [asyncio.create_task(self._talk_to_platform())]
+        background = [
+            asyncio.create_task(self._talk_to_platform()),
+            asyncio.create_task(orphans.reap_for_ever()),
+        ]
         seconds = round(time.monotonic() - self._started, 3)
         _log.info(
             "serving A2A", port=self.port, version=__version__, ready=not self.problem, after_seconds=seconds
