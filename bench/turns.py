@@ -22,7 +22,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +80,7 @@ def docker(*argv: str) -> str:
 
 
 class Stage:
-    """The stand-in's container, and the workspaces that are run beside it. `with` it: nothing stays."""
+    """The stand-in's container, and the workspaces that are run beside it. `with` it: nothing is left."""
 
     def __init__(self, image: str, directory: Path) -> None:
         self.image = image
@@ -90,7 +90,11 @@ class Stage:
         self._configs = directory / "configs"
         self._made: list[str] = []
 
-    def __enter__(self) -> Stage:
+    def __enter__(self) -> Self:
+        return self
+
+    def start(self) -> None:
+        """Start the stand-in."""
         self._tools.mkdir()
         self._tools.joinpath("inside.py").write_bytes((ROOT / "bench/inside.py").read_bytes())
         support = self._tools / "support"
@@ -101,16 +105,9 @@ class Stage:
         model = f"{self.name}-model"
         self._made.append(model)
         docker(
-            *(
-                "create",
-                "--name",
-                model,
-                "--env",
-                "PYTHONPATH=/app:/bench",
-                "--env",
-                f"STANDIN_KEY={self._key}",
-            ),
-            *("--entrypoint", "python3", self.image, "/bench/inside.py", "serve", str(MODEL_PORT)),
+            *("create", "--pull", "never", "--name", model, "--entrypoint", "python3"),
+            *("--env", "PYTHONPATH=/app:/bench", "--env", f"STANDIN_KEY={self._key}"),
+            *(self.image, "/bench/inside.py", "serve", str(MODEL_PORT)),
         )
         docker("cp", str(self._tools), f"{model}:/")
         docker("start", model)
@@ -119,7 +116,6 @@ class Stage:
         )
         self._configs.mkdir()
         self._configs.joinpath("config.yaml").write_text(CONFIG.format(address=address, port=MODEL_PORT))
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._remove(*self._made)
@@ -242,7 +238,7 @@ def measure(stage: Stage, sizes: Sizes) -> list[Row]:
         Row("the same turn over A2A", a2a * 1e3, "ms"),
         Row("overhead of A2A", (a2a - bare) * 1e3, "ms", 10),
         Row("A2A over the bare app-server", a2a / bare, "times"),
-        Row("the same message with `codex exec`, a process each", process * 1e3, "ms"),
+        Row("the same with `codex exec`, a process (and its MCP server) each", process * 1e3, "ms"),
         Row("`codex exec` over A2A", process / a2a, "times"),
         Row("first delta, model to A2A client", a2a_first * 1e3, "ms"),
         Row("first delta, after the bare app-server has it", (a2a_first - bare_first) * 1e3, "ms", 10),
@@ -269,6 +265,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="codex-workspace-bench-") as directory:
         try:
             with Stage(image, Path(directory)) as stage:
+                stage.start()
                 rows = measure(stage, sizes)
         except subprocess.CalledProcessError as error:
             sys.exit(f"bench: docker {error.cmd[1]}: exit code {error.returncode}")
