@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 from a2a.client import ClientConfig, ClientFactory
 from a2a.types import Message, Part, Role, SendMessageRequest
+
 from support.codex_workbench import API_KEY, PATIENCE, Sent
 
 if TYPE_CHECKING:
