@@ -82,6 +82,7 @@ class Home:
 
     def __init__(self, path: Path, url: str = "http://127.0.0.1:9/nobody") -> None:
         self.path = path
+        self.started: list[Process] = []
         self.auth = path / "auth.json"
         self.status_file = path / "auth-refresh-status.json"
         self.environment = {
@@ -110,7 +111,14 @@ class Home:
 
     def start(self, *arguments: str, command: list[str] | None = None, **environment: str) -> Process:
         """Start the watchdog; its output can be watched."""
-        return Process(command or [str(ENTRY), *arguments], {**self.environment, **environment})
+        process = Process(command or [str(ENTRY), *arguments], {**self.environment, **environment})
+        self.started.append(process)
+        return process
+
+    def close(self) -> None:
+        """End what a failed test has left running."""
+        for process in self.started:
+            process.process.kill()
 
     def run(
         self, *arguments: str, command: list[str] | None = None, **environment: str
@@ -145,7 +153,7 @@ class Process:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        self._reader = threading.Thread(target=self._read)
+        self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:

@@ -35,8 +35,10 @@ def endpoint() -> Iterator[TokenEndpoint]:
 
 
 @pytest.fixture
-def home(tmp_path: Path, endpoint: TokenEndpoint) -> Home:
-    return Home(tmp_path / "codex", endpoint.url)
+def home(tmp_path: Path, endpoint: TokenEndpoint) -> Iterator[Home]:
+    home = Home(tmp_path / "codex", endpoint.url)
+    yield home
+    home.close()
 
 
 # --- refreshed ----------------------------------------------------------------------------------------------

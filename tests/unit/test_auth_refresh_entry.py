@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,8 +39,10 @@ def endpoint() -> Iterator[TokenEndpoint]:
 
 
 @pytest.fixture
-def home(tmp_path: Path, endpoint: TokenEndpoint) -> Home:
-    return Home(tmp_path / "codex", endpoint.url)
+def home(tmp_path: Path, endpoint: TokenEndpoint) -> Iterator[Home]:
+    home = Home(tmp_path / "codex", endpoint.url)
+    yield home
+    home.close()
 
 
 # --- options and settings -----------------------------------------------------------------------------------
@@ -287,9 +290,12 @@ def test_the_module_needs_nothing_newer_than_python_3_9() -> None:
 
 
 def sleeper(pid: int) -> list[int]:
-    return [
-        child for child in children(pid) if Path(f"/proc/{child}/cmdline").read_bytes().startswith(b"sleep")
-    ]
+    found = []
+    for child in children(pid):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            if Path(f"/proc/{child}/cmdline").read_bytes().startswith(b"sleep"):
+                found.append(child)
+    return found
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
