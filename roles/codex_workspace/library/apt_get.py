@@ -50,6 +50,13 @@ import shutil
 
 from ansible.module_utils.basic import AnsibleModule
 
+# Slim images switch apt's binary cache off and compress its lists, so that each of the three calls below would
+# parse them anew. The rest of apt's configuration says where the cache is; slim images remove it afterwards.
+CACHED = [
+    *("-o", "Dir::Cache::pkgcache=pkgcache.bin"),
+    *("-o", "Dir::Cache::srcpkgcache=srcpkgcache.bin"),
+    *("-o", "Acquire::GzipIndexes=false"),
+]
 CANDIDATE = re.compile(r"^(\S+):\n.*\n  Candidate: (?!\(none\))", re.MULTILINE)
 
 
@@ -94,7 +101,9 @@ def main() -> None:
     if module.check_mode:
         module.exit_json(changed=True, installed=packages + [choices[0] for choices in commands.values()])
 
-    status, _, stderr = module.run_command(["apt-get", "update", "-q", "-o", "APT::Update::Error-Mode=any"])
+    status, _, stderr = module.run_command(
+        ["apt-get", "update", "-q", *CACHED, "-o", "APT::Update::Error-Mode=any"]
+    )
     if status != 0:
         module.fail_json(
             msg=f"apt could not read its sources: {complaints(stderr)} For an image, set "
@@ -102,7 +111,7 @@ def main() -> None:
             "If it is NodeSource's, codex_workspace_nodejs_source=npm does without."
         )
     for name, choices in commands.items():
-        _, policy, _ = module.run_command(["apt-cache", "policy", *choices])
+        _, policy, _ = module.run_command(["apt-cache", *CACHED, "policy", *choices])
         package = first_available(choices, policy)
         if package:
             packages.append(package)
@@ -111,7 +120,7 @@ def main() -> None:
                 msg=f"No package of this release brings {name!r}: asked for {', '.join(choices)}."
             )
     status, out, stderr = module.run_command(
-        ["apt-get", "install", "-q", "-y", "--no-install-recommends", *packages]
+        ["apt-get", "install", "-q", "-y", *CACHED, "--no-install-recommends", *packages]
     )
     if status != 0:
         module.fail_json(
