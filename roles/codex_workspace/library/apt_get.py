@@ -50,7 +50,7 @@ import shutil
 
 from ansible.module_utils.basic import AnsibleModule
 
-# Slim images switch apt's binary cache off and compress its lists, so that each of the three calls below would
+# Slim images switch apt's binary cache off and compress its lists, so each of the three calls below would
 # parse them anew. The rest of apt's configuration says where the cache is; slim images remove it afterwards.
 CACHED = [
     *("-o", "Dir::Cache::pkgcache=pkgcache.bin"),
