@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from typing import Any
 
 from ansible.plugins.action import ActionBase
@@ -13,8 +14,8 @@ class ActionModule(ActionBase):
 
     With ``wait: false`` the command goes on by itself, for what nothing waits for: its result is not known.
 
-    Returns: ``rc``, ``stdout`` and ``stdout_lines``. Fails with what docker said. Does nothing in check mode,
-    unless the task says ``check_mode: false``.
+    Returns: ``rc``, ``stdout``, ``stdout_lines`` and ``at``, the time of the start in seconds of the epoch.
+    Fails with what docker said. Does nothing in check mode, unless the task says ``check_mode: false``.
     """
 
     _requires_connection = False
@@ -23,6 +24,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the command; it is scratch of the build, so nothing is reported as changed."""
         result: dict[str, Any] = super().run(tmp, task_vars)
+        result["at"] = time.time()
         argv = ["docker", *(str(argument) for argument in self._task.args["argv"])]
         if self._task.check_mode:
             result.update(changed=False, skipped=True)

@@ -64,6 +64,7 @@ class ActionModule(ActionBase):
             argument_spec={
                 "container": {"type": "str", "required": True},
                 "message": {"type": "str", "default": ""},
+                "remove": {"type": "bool", "default": False},
                 "entrypoint": {"type": "list", "elements": "str"},
                 "command": {"type": "list", "elements": "str"},
                 "env": {"type": "dict", "default": {}},
@@ -89,6 +90,11 @@ class ActionModule(ActionBase):
         image = _docker(
             "commit", "--pause=false", f"--message={args['message']}", *options, args["container"]
         )
+        if args["remove"]:
+            # Nothing waits for it: a removal that fails is the business of whoever cleans up at the end.
+            quiet = subprocess.DEVNULL
+            command = ["docker", "rm", "--force", args["container"]]
+            subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
         size = _docker("image", "inspect", "--format={{.Size}}", image)
         result.update(changed=True, image_id=image, size=int(size))
         return result

@@ -64,12 +64,12 @@ class ActionModule(ActionBase):
     """Plan an image build.
 
     Arguments: ``parent`` (ID of the base image), ``role_path``, ``files_dir``, ``layers`` (list of ``name``,
-    the ``files`` that it takes from files_dir or the role, other ``values`` that it depends on), ``reuse``
-    (whether existing layers may be used).
+    the ``files`` that it takes from files_dir or the role, other ``values`` that it depends on, ``network``:
+    whether it fetches anything), ``reuse`` (whether existing layers may be used).
 
     Returns: ``parent`` (ID of the last image that can be used again), ``reused`` (list of ``name``, ``key``,
-    ``id``, ``size`` in bytes) and ``missing`` (list of ``name``, ``inputs``). The key of a missing layer is
-    known only when its parent is built.
+    ``id``, ``size`` in bytes) and ``missing`` (list of ``name``, ``inputs``, ``network``). The key of a missing
+    layer is known only when its parent is built.
     """
 
     _requires_connection = False
@@ -82,7 +82,7 @@ class ActionModule(ActionBase):
         images = self._images_by_key() if args["reuse"] else {}
         parent = str(args["parent"])
         reused: list[dict[str, Any]] = []
-        missing: list[dict[str, str]] = []
+        missing: list[dict[str, Any]] = []
         for layer in args["layers"]:
             inputs = self._inputs(layer, Path(args["role_path"]), Path(args["files_dir"]), task_vars or {})
             key = layer_key(parent, inputs)
@@ -90,7 +90,9 @@ class ActionModule(ActionBase):
                 parent, size = images[key]
                 reused.append({"name": layer["name"], "key": key, "id": parent, "size": size})
             else:
-                missing.append({"name": layer["name"], "inputs": inputs})
+                missing.append(
+                    {"name": layer["name"], "inputs": inputs, "network": layer.get("network", False)}
+                )
         result.update(changed=False, parent=parent, reused=reused, missing=missing)
         return result
 

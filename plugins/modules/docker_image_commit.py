@@ -20,6 +20,10 @@ options:
     description: Comment of the new layer, shown by C(docker history).
     type: str
     default: ""
+  remove:
+    description: Whether the container is removed once it is committed. Nothing waits for its removal.
+    type: bool
+    default: false
   entrypoint:
     description: ENTRYPOINT, in exec form. Inherited from the container when not given.
     type: list

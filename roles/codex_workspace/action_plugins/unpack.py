@@ -1,0 +1,95 @@
+"""Put files of the controller on the target, in one round trip."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import shlex
+import tarfile
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+# 2020-01-01 and 2^27 seconds (four years) on: long past, so that no clock calls a file newer than itself.
+EPOCH, SPAN = 1577836800, 1 << 27
+
+# The archive arrives on the standard input: no copy of it, no module and no second command to start. It is
+# compared before it is unpacked, so a target that has all of it stays as it is.
+SCRIPT = """
+set -eu; umask 022
+test -z {stamp} || ! test "$(cat {stamp} 2>/dev/null)" = {digest} || exit 0
+archive=$(mktemp); trap 'rm -f "$archive"' EXIT
+cat >"$archive"
+tar --compare --file "$archive" --directory / >/dev/null 2>&1 || {{ {unpack} echo changed; }}
+"""
+UNPACK = 'tar --extract --no-overwrite-dir --file "$archive" --directory /;'
+
+
+def content_time(content: bytes) -> int:
+    """Time, in seconds of the epoch, that stands for this content and no other."""
+    return EPOCH + int.from_bytes(hashlib.sha256(content).digest()[:4], "big") % SPAN
+
+
+def pack(trees: list[dict[str, Any]]) -> bytes:
+    """Return a tar archive of these trees: dicts of ``src``, ``dest`` and ``mode`` (of files, such as "0644").
+
+    Owner is root. Times are derived from each file's content. So the same payload gives the same archive from
+    any checkout, and Python never takes the bytecode of a file for that of a newer one of its length. Caches of
+    Python are left out. Directories are not members: one that is there keeps its owner, mode and time.
+
+    Raises ValueError for a tree that has no files.
+    """
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for tree in trees:
+            root = Path(tree["src"])
+            files = [p for p in sorted(root.rglob("*")) if p.is_file() and "__pycache__" not in p.parts]
+            if not files:
+                message = f"{root} holds no files: it must be the directory that lands in {tree['dest']}."
+                raise ValueError(message)
+            for path in files:
+                content = path.read_bytes()
+                member = tarfile.TarInfo(f"{tree['dest'].strip('/')}/{path.relative_to(root).as_posix()}")
+                member.size, member.mode = len(content), int(tree["mode"], 8)
+                member.mtime, member.uname, member.gname = content_time(content), "root", "root"
+                archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+class ActionModule(ActionBase):
+    """Unpack files below the target's root directory, where they are not there yet.
+
+    Arguments: ``trees`` (see `pack`) or ``archive`` (path of a tar archive on the controller); ``stamp``, a file
+    of the target: while it holds the archive's digest, nothing is unpacked. Who needs more steps after the
+    unpacking writes it when they are done.
+
+    Returns: ``digest``, the SHA-256 of the archive in hexadecimal; ``unpacked``, whether it was (in check mode:
+    would be).
+    """
+
+    _VALID_ARGS = frozenset(("trees", "archive", "stamp"))
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Send the archive, and say whether it was unpacked."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        args = self._task.args
+        try:
+            content = pack(args["trees"]) if "trees" in args else Path(args["archive"]).read_bytes()
+        except (OSError, ValueError) as error:
+            raise AnsibleActionFail(str(error)) from error
+        digest = hashlib.sha256(content).hexdigest()
+        script = SCRIPT.format(
+            stamp=shlex.quote(args.get("stamp", "")),
+            digest=digest,
+            unpack="" if self._task.check_mode else UNPACK,
+        )
+        done = self._low_level_execute_command(f"/bin/sh -c {shlex.quote(script)}", in_data=content)
+        if done["rc"] != 0:
+            raise AnsibleActionFail(
+                f"The target did not unpack it: {done['stderr'].strip() or done['stdout']}"
+            )
+        unpacked = "changed" in done["stdout_lines"]
+        result.update(changed=unpacked, digest=digest, unpacked=unpacked)
+        return result
