@@ -33,11 +33,11 @@ def content_time(content: bytes) -> int:
 
 
 def pack(trees: list[dict[str, Any]]) -> bytes:
-    """Return a tar archive of these trees: dicts of ``src``, ``dest`` and ``mode`` (of files, such as "0644").
+    """Return a tar archive of these trees: dicts of ``src``, ``dest`` and ``mode`` of files, such as "0644".
 
     Owner is root. Times are derived from each file's content. So the same payload gives the same archive from
-    any checkout, and Python never takes the bytecode of a file for that of a newer one of its length. Caches of
-    Python are left out. Directories are not members: one that is there keeps its owner, mode and time.
+    any checkout, and Python never takes the bytecode of a file for that of a newer one of its length. Caches
+    of Python are left out. Directories are not members: one that is there keeps its owner, mode and time.
 
     Raises ValueError for a tree that has no files.
     """
@@ -61,12 +61,12 @@ def pack(trees: list[dict[str, Any]]) -> bytes:
 class ActionModule(ActionBase):
     """Unpack files below the target's root directory, where they are not there yet.
 
-    Arguments: ``trees`` (see `pack`) or ``archive`` (path of a tar archive on the controller); ``stamp``, a file
-    of the target: while it holds the archive's digest, nothing is unpacked. Who needs more steps after the
-    unpacking writes it when they are done.
+    Arguments: ``trees`` (see `pack`) or ``archive`` (path of a tar archive on the controller); ``stamp``, a
+    file of the target: while it holds the archive's digest, nothing is unpacked. Who needs more steps after
+    the unpacking writes it when they are done.
 
-    Returns: ``digest``, the SHA-256 of the archive in hexadecimal; ``unpacked``, whether it was (in check mode:
-    would be).
+    Returns: ``digest``, the SHA-256 of the archive in hexadecimal; ``unpacked``, whether it was (in check
+    mode: would be).
     """
 
     _VALID_ARGS = frozenset(("trees", "archive", "stamp"))

@@ -9,12 +9,14 @@ import os
 import subprocess
 import sys
 import tarfile
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from support.plugins import ROOT, load
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 payload = load("roles/codex_workspace/action_plugins/unpack.py")
 
