@@ -68,8 +68,8 @@ class ActionModule(ActionBase):
     whether it fetches anything), ``reuse`` (whether existing layers may be used).
 
     Returns: ``parent`` (ID of the last image that can be used again), ``reused`` (list of ``name``, ``key``,
-    ``id``, ``size`` in bytes) and ``missing`` (list of ``name``, ``inputs``, ``network``). The key of a missing
-    layer is known only when its parent is built.
+    ``id``, ``size`` in bytes) and ``missing`` (list of ``name``, ``inputs``, ``network``). The key of a
+    missing layer is known only when its parent is built.
     """
 
     _requires_connection = False
