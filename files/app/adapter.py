@@ -6,30 +6,30 @@ with one sentence, which the runtime serves. `create_executor` starts codex.
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import sys
-from dataclasses import dataclass
+import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
 from attachments import Attachments, PlatformFiles
+from auth_follow import CODEX_MUST_NOT_REFRESH, Follower, is_follower
 from child_environment import child_environment
 from codex import Codex, CodexSettings
 from codex_binary import find_codex
-from codex_config import CodexConfig, McpServer, codex_home, write_config_toml
+from codex_setup import Prepared, configure
 from conversation import Limits
+from credentials import environment
 from executor import CodexExecutor
 from molecule_runtime import configs_dir, platform_auth
 from molecule_runtime.adapters.base import AdapterConfig, BaseAdapter, RuntimeCapabilities
+from molecule_runtime.environment import platform_url
 from molecule_runtime.executor_helpers import read_delegation_results
-from provider_config import ProviderError, Selection, last_refresh, missing_credential, resolve_provider
+from molecule_runtime.platform import PlatformClient
+from provider_config import Selection, last_refresh
 from rollout import find_rollout, read_lines
 from runtime_hooks import agent_failing, agent_started
 from thread_store import ThreadStore
-from workspace_config import WorkspaceConfig, load_workspace_config
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,31 +38,23 @@ if TYPE_CHECKING:
 
     from molecule_runtime.adapters.base import AdapterHealth
 
-__all__ = ["Adapter", "CodexAdapter", "molecule_mcp_server"]
+__all__ = ["Adapter", "CodexAdapter"]
 
 log = structlog.get_logger(__name__)
 
 _WORKSPACE: Final = Path("/workspace")
 _THREADS: Final = ".codex_threads.json"
-_MCP_MODULE: Final = "molecule_runtime.a2a_mcp_server"
-_MCP_ENV: Final = ("WORKSPACE_ID", "PLATFORM_URL", "MOLECULE_ORG_ID", "WORKSPACE_CONFIG_PATH")
-_MCP_ENV_VARS: Final = ("PYTHONPATH", "SSL_CERT_FILE")
-
-
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    config: WorkspaceConfig
-    selection: Selection
-    home: Path
 
 
 class CodexAdapter(BaseAdapter):
     """Runs the OpenAI Codex CLI as the agent of a workspace."""
 
     def __init__(self) -> None:
-        self._prepared: _Prepared | None = None
+        self._prepared: Prepared | None = None
         self._codex_executor: CodexExecutor | None = None
         self._threads: ThreadStore | None = None
+        self._following: asyncio.Task[None] | None = None
+        self._platform: PlatformClient | None = None
 
     @staticmethod
     def name() -> str:
@@ -96,52 +88,32 @@ class CodexAdapter(BaseAdapter):
     async def setup(self, config: AdapterConfig) -> None:
         """Choose provider and model, and write codex's configuration.
 
-        Raises ConfigFileError, ProviderError, ConfigTomlError, CodexNotFoundError or OSError, each a sentence
-        that says what to change.
+        Raises ConfigFileError, ProviderError, AuthJsonError, ConfigTomlError or OSError, each a sentence that
+        says what to change.
         """
-        env = os.environ
-        workspace = load_workspace_config(Path(config.config_path))
-        home = codex_home(env)
-        selection = resolve_provider(workspace, env, codex_home=home)
-        if problem := missing_credential(selection, workspace.providers):
-            raise ProviderError(problem)
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        mcp = molecule_mcp_server(env, configs_dir.resolve())
-        changed = write_config_toml(
-            home,
-            CodexConfig(
-                selection=selection,
-                sandbox=workspace.bridge.sandbox,
-                mcp_servers=[mcp] if mcp is not None else [],
-                secret_variables=[name for one in workspace.providers for name in one.auth_env],
-            ),
-        )
-        log.info(
-            "codex.configured",
-            provider=selection.provider.name,
-            model=selection.model,
-            credential=selection.credential,
-            config_changed=changed,
-        )
-        self._prepared = _Prepared(workspace, selection, home)
+        self._prepared = configure(environment(), Path(config.config_path))
 
     async def create_executor(self, config: AdapterConfig) -> AgentExecutor:
         """Start codex and put the executor before it. Raises InvalidConfigError and LoginError of codex."""
         if self._prepared is None:
             raise RuntimeError("setup comes before create_executor")
         workspace, selection, home = self._prepared.config, self._prepared.selection, self._prepared.home
-        bridge = workspace.bridge
+        bridge, env = workspace.bridge, environment()
+        await self._follow(env, config.workspace_id, home)
         cwd = _WORKSPACE if _WORKSPACE.is_dir() else Path.home()
         self._threads = ThreadStore(configs_dir.resolve() / _THREADS)
         codex = Codex(
             CodexSettings(
                 command=[str(find_codex(bridge.app_server_command)), *bridge.app_server_args],
                 cwd=cwd,
-                env=child_environment(os.environ, selection, workspace.providers, codex_home=str(home)),
+                env={
+                    **child_environment(env, selection, workspace.providers, codex_home=str(home)),
+                    **(CODEX_MUST_NOT_REFRESH if self._following is not None else {}),
+                },
                 model=selection.model,
                 sandbox=bridge.sandbox,
                 developer_instructions=config.system_prompt,
-                api_key=_api_key(selection),
+                api_key=_api_key(selection, env),
                 max_line=bridge.max_line_bytes,
             ),
             self._threads,
@@ -150,7 +122,7 @@ class CodexAdapter(BaseAdapter):
         )
         executor = CodexExecutor(
             codex,
-            Attachments(cwd, _platform_files(os.environ, config.workspace_id)),
+            Attachments(cwd, _platform_files(env, config.workspace_id)),
             limits=Limits(
                 inactivity=bridge.inactivity_seconds, total=bridge.turn_seconds, mid_turn=bridge.mid_turn
             ),
@@ -164,6 +136,19 @@ class CodexAdapter(BaseAdapter):
             raise
         self._executor = self._codex_executor = executor
         return executor
+
+    async def _follow(self, env: Mapping[str, str], workspace_id: str, home: Path) -> None:
+        """Fetch the tokens that another workspace keeps fresh, now and from now on."""
+        if not is_follower(env):
+            return
+        server = (env.get("WORKSPACE_SERVER_URL", "").strip() or platform_url(env) or "").rstrip("/")
+        if not server:
+            log.warning("auth.not_synced", reason="CODEX_AUTH_REFRESH_OWNER is 0, and PLATFORM_URL is off")
+            return
+        self._platform = PlatformClient(server, workspace_id, env.get("MOLECULE_ORG_ID", ""))
+        follower = Follower(home, self._platform.secrets)
+        await follower.first()
+        self._following = asyncio.create_task(follower.run(), name="follower of the account")
 
     def health(self) -> AdapterHealth:
         """Whether the child is alive and its configuration readable."""
@@ -196,6 +181,11 @@ class CodexAdapter(BaseAdapter):
 
     async def close(self) -> None:
         """Interrupt the turn and end codex."""
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
+        if self._platform is not None:
+            await self._platform.aclose()
         if self._codex_executor is not None:
             await self._codex_executor.close()
 
@@ -203,34 +193,16 @@ class CodexAdapter(BaseAdapter):
 Adapter = CodexAdapter
 
 
-def molecule_mcp_server(env: Mapping[str, str], configs: Path) -> McpServer | None:
-    """The platform's tools for codex; None where the runtime has no such server.
-
-    codex gives its MCP children next to nothing of its environment, so everything is literal, the directory
-    as it was resolved here: the child must read the same token as the runtime (PLATFORM.md B-1). No value is
-    a secret.
-    """
-    if importlib.util.find_spec(_MCP_MODULE) is None:
-        return None
-    return McpServer(
-        name="molecule",
-        command=sys.executable,
-        args=("-m", _MCP_MODULE),
-        env={"CONFIGS_DIR": str(configs), **{name: env[name] for name in _MCP_ENV if env.get(name)}},
-        env_vars=_MCP_ENV_VARS,
-    )
-
-
-def _api_key(selection: Selection) -> str | None:
+def _api_key(selection: Selection, env: Mapping[str, str]) -> str | None:
     """The key that codex has to be logged in with: the built-in provider takes none from the environment."""
     if selection.provider.auth_mode != "openai_api" or selection.credential is None:
         return None
-    return os.environ[selection.credential].strip()
+    return env[selection.credential].strip()
 
 
 def _platform_files(env: Mapping[str, str], workspace_id: str) -> PlatformFiles | None:
-    base_url = env.get("PLATFORM_URL", "").strip()
-    if not base_url.startswith(("http://", "https://")) or not workspace_id:
+    base_url = platform_url(env)
+    if base_url is None or not workspace_id:
         return None
     organisation = env.get("MOLECULE_ORG_ID", "")
 

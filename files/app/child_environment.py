@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import fnmatch
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
+
+from credentials import is_credential
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -12,16 +13,6 @@ if TYPE_CHECKING:
     from workspace_config import Provider
 
 __all__ = ["child_environment"]
-
-_NEVER: Final = (
-    "*ADMIN_TOKEN*",
-    "*INBOUND_SECRET*",
-    "CODEX_AUTH_JSON",
-    "CODEX_CHATGPT_AUTH_JSON",
-    "CP_*",
-    "MOLECULE_*BOOT_TOKEN*",
-    "MOLECULE_LLM_USAGE_TOKEN",
-)
 
 
 def child_environment(
@@ -36,7 +27,6 @@ def child_environment(
     kept = {
         name: value
         for name, value in env.items()
-        if name == selection.env_key
-        or not (name in secret or any(fnmatch.fnmatchcase(name, pattern) for pattern in _NEVER))
+        if name == selection.env_key or not is_credential(name, secret)
     }
     return {**kept, "CODEX_HOME": codex_home}

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
     from workspace_config import Provider, WorkspaceConfig
 
-__all__ = ["ProviderError", "Selection", "last_refresh", "missing_credential", "resolve_provider"]
+__all__ = ["NAMED_BY", "ProviderError", "Selection", "last_refresh", "missing_credential", "resolve_provider"]
 
 log = structlog.get_logger(__name__)
 
 # The platform says by these which arm it has resolved. MODEL_PROVIDER used to carry a model's id instead.
-_NAMED_BY: Final = ("MOLECULE_RESOLVED_PROVIDER", "LLM_PROVIDER", "MODEL_PROVIDER")
+NAMED_BY: Final = ("MOLECULE_RESOLVED_PROVIDER", "LLM_PROVIDER", "MODEL_PROVIDER")
 _OPENAI: Final = "openai"
 
 
@@ -117,7 +117,7 @@ def _refuse_provider_as_model(model: str, providers: Sequence[Provider]) -> None
 def _named(
     config: WorkspaceConfig, env: Mapping[str, str], credentials: Mapping[str, str | None]
 ) -> Provider | None:
-    for variable in _NAMED_BY:
+    for variable in NAMED_BY:
         if name := env.get(variable, "").strip():
             if provider := _by_name(name, config.providers, credentials):
                 return provider

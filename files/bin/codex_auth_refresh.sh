@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Keeps the ChatGPT tokens in codex's auth.json fresh. The work is done by codex_auth_refresh.py; this entry finds a
-# Python for it, and sleeps between rounds, since a sleeping shell is a fifth of a sleeping Python.
+# Keeps the ChatGPT tokens in codex's auth.json fresh. The work is done by codex_auth_refresh.py; this entry sleeps between
+# rounds, since a sleeping shell is a fifth of a sleeping Python.
 set -uo pipefail
 
-readonly EXIT_USAGE=64 EXIT_BROKEN=70 EXIT_NO_PYTHON=127
-readonly DEFAULT_INTERVAL=21600 LONGEST_INTERVAL=31536000 FIRST_RETRY=60
+readonly EXIT_SKIP=1 EXIT_USAGE=64 EXIT_BROKEN=70 EXIT_NO_PYTHON=127
+readonly DEFAULT_INTERVAL=21600 LONGEST_INTERVAL=31536000 FIRST_RETRY=60 LONGEST_RESTART=300
 
 # All that a child is given. auth.json may be in the environment too (CODEX_AUTH_JSON), beside other credentials.
 readonly KEPT_VARIABLES=" PATH HOME USER LOGNAME LANG LC_ALL LC_CTYPE TZ TMPDIR CODEX_HOME CODEX_PYTHON \
@@ -24,13 +24,14 @@ except Exception as error:
 
 usage() {
     cat <<'TEXT'
-Usage: codex_auth_refresh.sh [--once | --help]
+Usage: codex_auth_refresh.sh [--once | --supervise | --help]
 
 Refreshes the ChatGPT tokens in $CODEX_HOME/auth.json when they are about to expire.
 Without an option it does so every CODEX_AUTH_REFRESH_INTERVAL_SECONDS until it is stopped.
 
-  --once   one round; its exit code is the result's
-  --help   this text
+  --once       one round; its exit code is the result's
+  --supervise  without end: the loop is started again when it dies
+  --help       this text
 
 Exit codes: 0 refreshed, 1 skipped, 2 transient failure, 3 permanent failure (sign in again),
 64 wrong option or setting, 70 broken installation, 127 no Python.
@@ -38,6 +39,7 @@ Exit codes: 0 refreshed, 1 skipped, 2 transient failure, 3 permanent failure (si
 Environment (seconds): CODEX_AUTH_REFRESH_INTERVAL_SECONDS (21600),
 CODEX_AUTH_SAFETY_MARGIN_SECONDS (14400), CODEX_AUTH_STALE_AFTER_SECONDS (604800).
 Also: CODEX_HOME (~/.codex), CODEX_PYTHON, CODEX_REFRESH_TOKEN_URL_OVERRIDE.
+CODEX_AUTH_REFRESH_OWNER=0: another workspace refreshes this account, so nothing is ever sent here.
 TEXT
 }
 
@@ -65,8 +67,25 @@ check_interval() {
     interval=$((10#$interval))
 }
 
+# A refresh token is single-use. Where several workspaces share one account, one of them spends it, and the others only look.
+check_owner() {
+    case ${CODEX_AUTH_REFRESH_OWNER:-1} in
+        1) ;;
+        0)
+            say "skip: follower: CODEX_AUTH_REFRESH_OWNER is 0, so another workspace refreshes this account"
+            exit "$EXIT_SKIP"
+            ;;
+        *)
+            say "CODEX_AUTH_REFRESH_OWNER is '${CODEX_AUTH_REFRESH_OWNER//[![:print:]]/?}': give 1 (this workspace refreshes" \
+                "its own account) or 0 (another one does), or unset it for 1"
+            exit "$EXIT_USAGE"
+            ;;
+    esac
+}
+
 find_module() {
-    local here=${BASH_SOURCE[0]%/*} candidate
+    local candidate
+    here=${BASH_SOURCE[0]%/*}
     [[ $here != "${BASH_SOURCE[0]}" ]] || here=.
     # In the repository files/bin is beside files/app; installed, the module is in /app.
     for candidate in "$here/../app/codex_auth_refresh.py" /app/codex_auth_refresh.py; do
@@ -79,38 +98,6 @@ find_module() {
     exit "$EXIT_BROKEN"
 }
 
-runs() {
-    [[ -f $1 && -x $1 ]] &&
-        "$1" -I -S -c 'import ssl, sys; sys.exit(sys.version_info < (3, 9))' </dev/null >/dev/null 2>&1
-}
-
-# Sets `python`. A wrong CODEX_PYTHON is said and passed over: one path that was not there once stopped every refresh.
-find_python() {
-    local candidate
-    python=
-    if [[ -n ${CODEX_PYTHON:-} ]]; then
-        if runs "$CODEX_PYTHON"; then
-            python=$CODEX_PYTHON
-            return
-        fi
-        say "CODEX_PYTHON is '${CODEX_PYTHON//[![:print:]]/?}', which is not a Python 3.9 or newer that runs:" \
-            "looking for another"
-    fi
-    while IFS= read -r candidate; do
-        if runs "$candidate"; then
-            python=$candidate
-            return
-        fi
-    done < <(
-        printf '%s\n' /opt/molecule-venv/bin/python3
-        type -aP python3
-        printf '%s\n' /usr/local/bin/python3 /usr/bin/python3
-    )
-    say "no Python 3.9 or newer that runs: neither CODEX_PYTHON nor /opt/molecule-venv/bin/python3, python3 on PATH," \
-        "/usr/local/bin/python3 or /usr/bin/python3; install one or set CODEX_PYTHON"
-    exit "$EXIT_NO_PYTHON"
-}
-
 # Ends as the signal would have ended it, once the child has saved what it may just have been sent.
 stop() {
     local signal=$1 number=$2 pid
@@ -120,13 +107,12 @@ stop() {
     done
     wait
     trap - "$signal"
-    kill -s "$signal" "$$"
+    kill -s "$signal" "$BASHPID"
     exit $((128 + number)) # PID 1 outlives its own signal
 }
 
 run_round() {
-    find_python
-    "$python" -I -S -B -c "$BOOTSTRAP" "$module" </dev/null &
+    "$here/workspace-python" -I -S -B -c "$BOOTSTRAP" "$module" </dev/null &
     wait "$!"
 }
 
@@ -146,7 +132,7 @@ loop() {
         delay=$interval
         case $result in
             0 | 1 | 3) retry=$FIRST_RETRY ;;
-            "$EXIT_USAGE" | "$EXIT_BROKEN") exit "$result" ;;
+            "$EXIT_USAGE" | "$EXIT_BROKEN" | "$EXIT_NO_PYTHON") exit "$result" ;;
             *)
                 delay=$((retry < interval ? retry : interval))
                 retry=$((delay * 2))
@@ -156,11 +142,36 @@ loop() {
     done
 }
 
+# The loop in a child of its own. What no restart would mend ends it for good: that is said once, and not for ever.
+supervise() {
+    local result delay=1 started
+    trap 'stop HUP 1' HUP
+    trap 'stop INT 2' INT
+    trap 'stop TERM 15' TERM
+    while true; do
+        started=$SECONDS
+        loop &
+        wait "$!"
+        result=$?
+        case $result in
+            "$EXIT_USAGE" | "$EXIT_BROKEN" | "$EXIT_NO_PYTHON")
+                say "ended with exit code $result, and is not started again: correct what it says above, and restart"
+                exit "$result"
+                ;;
+        esac
+        ((SECONDS - started < LONGEST_RESTART)) || delay=1
+        say "the watchdog died (exit code $result) and is started again in $delay s"
+        pause "$delay"
+        delay=$((delay * 2 < LONGEST_RESTART ? delay * 2 : LONGEST_RESTART))
+    done
+}
+
 main() {
-    local once=
+    local mode=loop
     case ${1-} in
         '') ;;
-        --once) once=yes ;;
+        --once) mode=once ;;
+        --supervise) mode=supervise ;;
         --help | -h)
             usage
             exit 0
@@ -179,9 +190,9 @@ main() {
     drop_other_variables
     check_interval
     find_module
-    [[ -n $once ]] || loop
-    find_python
-    exec "$python" -I -S -B -c "$BOOTSTRAP" "$module" </dev/null
+    check_owner
+    [[ $mode == once ]] || "$mode"
+    exec "$here/workspace-python" -I -S -B -c "$BOOTSTRAP" "$module" </dev/null
 }
 
 main "$@"

@@ -161,14 +161,19 @@ class Machine:
             found = shutil.which(tool)
             assert found is not None
             (self.bin / tool).symlink_to(found)
-        text = ENTRY.read_text()
-        for path in ("/opt/molecule-venv/", "/usr/local/bin/python3", "/usr/bin/python3", " /app/codex"):
+        self.entry = self._moved("codex_auth_refresh.sh", " /app/codex")
+        self._moved("workspace-python", "/opt/molecule-venv/", "/usr/local/bin/python3", "/usr/bin/python3")
+
+    def _moved(self, name: str, *paths: str) -> Path:
+        text = (ENTRY.parent / name).read_text()
+        for path in paths:
             assert path in text
             space = " " if path.startswith(" ") else ""
-            text = text.replace(path, f"{space}{root}{path.strip()}")
-        self.entry = root / "files/bin/codex_auth_refresh.sh"
-        self.entry.write_text(text)
-        self.entry.chmod(0o755)
+            text = text.replace(path, f"{space}{self.root}{path.strip()}")
+        moved = self.root / "files/bin" / name
+        moved.write_text(text)
+        moved.chmod(0o755)
+        return moved
 
     def put(self, path: str, *, broken: bool = False) -> str:
         """Put a Python that writes its path into `used`; a broken one cannot start."""

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from adapter import Adapter, molecule_mcp_server
+from adapter import Adapter
 from codex_binary import CodexNotFoundError
 from codex_config import ConfigTomlError
+from codex_setup import molecule_mcp_server
 from molecule_runtime.adapters.base import AdapterConfig, BaseAdapter
 from provider_config import ProviderError
 from workspace_config import ConfigFileError

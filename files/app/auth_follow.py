@@ -1,0 +1,75 @@
+"""A workspace that shares its ChatGPT account with others, and leaves the refreshing to one of them.
+
+A refresh token is single-use: workspaces that each refreshed would lock each other out within seconds (B-24).
+So a follower only fetches, with GET and nothing else, what the platform holds: once before codex starts, then
+hourly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+import auth_json
+from molecule_runtime.executor_helpers import sanitize_agent_error
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+    from pathlib import Path
+
+__all__ = ["CODEX_MUST_NOT_REFRESH", "Follower", "is_follower"]
+
+log = structlog.get_logger(__name__)
+
+_HOUR: Final = 3600.0
+_FIRST_SECONDS: Final = 10.0
+# codex refreshes by itself too, when it meets a 401. The discard port of this machine answers nobody.
+CODEX_MUST_NOT_REFRESH: Final = {"CODEX_REFRESH_TOKEN_URL_OVERRIDE": "http://127.0.0.1:9/follower"}
+
+
+def is_follower(env: Mapping[str, str]) -> bool:
+    """Whether another workspace refreshes this account."""
+    return env.get("CODEX_AUTH_REFRESH_OWNER") == "0"
+
+
+class Follower:
+    """Keeps auth.json in `home` as the platform has it. `fetch` returns the workspace's secrets by name."""
+
+    def __init__(
+        self, home: Path, fetch: Callable[[], Awaitable[Mapping[str, str]]], *, interval: float = _HOUR
+    ) -> None:
+        self._home = home
+        self._fetch = fetch
+        self._interval = interval
+
+    async def first(self) -> None:
+        """Fetch once, in bounded time: without the platform the workspace starts with the tokens it has."""
+        try:
+            async with asyncio.timeout(_FIRST_SECONDS):
+                await self.sync()
+        except TimeoutError:
+            log.warning("auth.not_synced", reason=f"the platform did not answer within {_FIRST_SECONDS:g} s")
+
+    async def run(self) -> None:
+        """Fetch for ever, each hour."""
+        while True:
+            await asyncio.sleep(self._interval)
+            await self.sync()
+
+    async def sync(self) -> None:
+        """Fetch, and replace auth.json where the platform's tokens are newer. What fails is only logged."""
+        try:
+            subscription = auth_json.given(await self._fetch())
+            if subscription is None:
+                log.warning(
+                    "auth.not_synced", reason="the platform has no CODEX_AUTH_JSON for this workspace"
+                )
+                return
+            name, text = subscription
+            outcome = auth_json.install(self._home, text, f"{name} of the platform")
+        except Exception as error:  # noqa: BLE001 (whatever fails, the next hour tries again)
+            log.warning("auth.not_synced", reason=sanitize_agent_error(error))
+            return
+        log.info("auth.synced", outcome=outcome)

@@ -1,0 +1,79 @@
+"""Secrets that come as files: several lines do not survive an environment file."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from entrypoint import Agent
+
+__all__ = ["SecretsError", "of_loader", "of_systemd"]
+
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SECONDS: Final = 30.0
+# What a shell sets by itself, and so no secret of the platform.
+_OF_THE_SHELL: Final = frozenset({"_", "BASH_FUNC", "OLDPWD", "PWD", "SHLVL"})
+
+
+class SecretsError(Exception):
+    """Secrets that cannot be loaded. The text names the file, never a value."""
+
+
+def of_systemd(env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """(name, value) of the files of systemd's LoadCredential=; one newline at the end is not part of a value.
+
+    Files whose name is not that of a variable are passed over. Raises SecretsError.
+    """
+    directory = env.get("CREDENTIALS_DIRECTORY")
+    if not directory:
+        return
+    try:
+        for path in sorted(Path(directory).iterdir()):
+            if _VARIABLE.fullmatch(path.name):
+                yield path.name, path.read_text("utf-8").removesuffix("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SecretsError(f"credentials of systemd in {directory} cannot be read: {error}") from error
+
+
+def of_loader(loader: Path, env: Mapping[str, str], agent: Agent | None) -> dict[str, str]:
+    """Variables that sourcing `loader` exports or changes; none where it is absent.
+
+    With `agent` it is sourced with that user's rights: the file is below a directory of the agent, who must
+    not be able to run something as root at the next boot. Raises SecretsError.
+    """
+    if not loader.is_file():
+        return {}
+    # What the file itself prints goes to stderr, or it would be taken for a variable.
+    script = 'set -e; exec 3>&1 1>&2; source "$1"; exec env -0 1>&3'
+    identity: dict[str, Any] = {}
+    if agent is not None:
+        identity = {"user": agent.uid, "group": agent.gid, "extra_groups": agent.groups}
+    try:
+        done = subprocess.run(
+            ["bash", "-c", script, "secrets", loader],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            check=False,
+            timeout=_SECONDS,
+            **identity,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise SecretsError(f"{loader} cannot be sourced: {type(error).__name__}") from error
+    if done.returncode != 0:
+        raise SecretsError(
+            f"{loader} failed (exit code {done.returncode}; bash says why above): correct it, or remove it "
+            "if there are no such secrets"
+        )
+    after = dict(pair.split("=", 1) for pair in os.fsdecode(done.stdout).split("\0") if "=" in pair)
+    return {
+        name: value
+        for name, value in after.items()
+        if _VARIABLE.fullmatch(name) and name not in _OF_THE_SHELL and env.get(name) != value
+    }

@@ -1,0 +1,65 @@
+#!/usr/local/bin/workspace-python
+"""Write codex's config.toml for the provider that the workspace uses, as the runtime does when it starts.
+
+Exit codes: 0 written, or as it should be already; 2 a setting that cannot be used, and nothing was changed.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+# In the repository files/bin is beside files/app; installed, the modules are in /app.
+APP = next(
+    (path for path in (HERE.parent / "app", Path("/app")) if (path / "codex_setup.py").is_file()), None
+)
+
+
+def main() -> int:
+    """Read the arguments and do it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--provider", default="", help="name of a provider in config.yaml; default: found")
+    parser.add_argument("--model", default="", help="a model, in place of the configured one")
+    parser.add_argument(
+        "--codex-home", type=Path, help="directory of config.toml; default: $CODEX_HOME, ~/.codex"
+    )
+    parser.add_argument(
+        "--workspace-config",
+        type=Path,
+        default=Path(os.environ.get("WORKSPACE_CONFIG_PATH") or "/configs"),
+        help="config.yaml of the workspace, or its directory; default: $WORKSPACE_CONFIG_PATH, /configs",
+    )
+    given = parser.parse_args()
+    if APP is None:
+        sys.stderr.write(
+            f"render_provider_toml: codex_setup.py is neither in {HERE.parent}/app nor in /app\n"
+        )
+        return 2
+    sys.path.insert(0, str(APP))
+    import structlog  # noqa: PLC0415 (of the application's Python)
+
+    from codex_setup import configure  # noqa: PLC0415 (its place is known only now)
+
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    where = given.workspace_config
+    try:
+        prepared = configure(
+            os.environ,
+            where.parent if where.is_file() else where,
+            provider=given.provider,
+            model=given.model,
+            home=given.codex_home,
+        )
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"render_provider_toml: {error}\n")
+        return 2
+    selection = prepared.selection
+    sys.stdout.write(
+        f"{prepared.home}/config.toml: provider {selection.provider.name}, model {selection.model}\n"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
