@@ -12,7 +12,7 @@ import pytest
 
 from support.image_build import docker
 from support.plugins import ROOT
-from support.private_index import PrivateIndex, installed_uv, requirement, wheel
+from support.private_index import PrivateIndex, installed_modules, installed_uv, requirement, wheel
 from support.watchdog import wait_until
 
 if TYPE_CHECKING:
@@ -78,9 +78,9 @@ def in_stream(command: list[str], needles: list[bytes]) -> list[bytes]:
 
 @pytest.fixture
 def index(tmp_path: Path) -> Iterator[PrivateIndex]:
-    """An index with uv and one small package."""
+    """An index with uv and one small package, which also brings what the entry point imports."""
     _, uv_name, uv = installed_uv()
-    package = wheel(PACKAGE, "1.0", {f"{PACKAGE}.py": b"THERE = True\n"})
+    package = wheel(PACKAGE, "1.0", {f"{PACKAGE}.py": b"THERE = True\n", **installed_modules("PyYAML")})
     wheels = {uv_name: uv, f"{PACKAGE}-1.0-py3-none-any.whl": package}
     with PrivateIndex(tmp_path, wheels) as served:
         yield served

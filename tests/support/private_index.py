@@ -59,6 +59,12 @@ def installed_uv() -> tuple[str, str, bytes]:
     return found.version, name, wheel("uv", found.version, files, tags=tags)
 
 
+def installed_modules(distribution: str) -> dict[str, bytes]:
+    """Return path and content of the Python modules of a package of this environment."""
+    files = importlib.metadata.distribution(distribution).files or []
+    return {path.as_posix(): path.read_binary() for path in files if path.suffix == ".py"}
+
+
 class PrivateIndex:
     """Serves wheels at localhost, below ``/simple``, to those who know the password.
 
