@@ -45,7 +45,7 @@ mmdebstrap --quiet --mode=root --variant=minbase --format=tar --keyring="$KEYRIN
   --setup-hook='mkdir -p "$1/etc/apt" "$1/etc/dpkg"; rm -f "$1/etc/apt/sources.list"' \
   --setup-hook="cp -r '$work/apt.conf.d' '$work/preferences.d' '$work/sources.list.d' \"\$1/etc/apt/\"" \
   --setup-hook="cp -r '$work/dpkg.cfg.d' \"\$1/etc/dpkg/\"" \
-  --customize-hook="cp '$work/docker-clean' \"\$1/etc/apt/apt.conf.d/\"" \
+  --customize-hook="cp '$work/docker-clean' \"\$1/etc/apt/apt.conf.d/\"; rm -f \"\$1\"/var/cache/apt/*.bin" \
   --customize-hook='ln -s /usr/bin/python3.11 "$1/usr/local/bin/python3.11"' \
   --customize-hook='ln -s python3.11 "$1/usr/local/bin/python3"; ln -s python3 "$1/usr/local/bin/python"' \
   --customize-hook='rm -f "$1/usr/lib/python3.11/EXTERNALLY-MANAGED"' \
