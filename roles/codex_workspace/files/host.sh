@@ -3,7 +3,7 @@
 #   ACTION       status, open, activate, close, restore or remove
 #   AGENT        name of the workspace's user
 #   APP          all files that belong below /app, where they have just been put there; else empty
-#   APPLIED      layers that are about to be applied (open) or have been applied (close), each as name=key
+#   APPLIED      layers that are applied between open and close, each as name=key
 #   COMMANDS     files of the workspace in /usr/local/bin
 #   CREDENTIALS  names of its secrets
 #   DRAIN        longest time that a restart waits for turns, in seconds
