@@ -16,11 +16,11 @@ from ansible.plugins.action import ActionBase
 HOLD = """
 exec 9>>{path}
 if flock --wait {wait} 9; then
-  date '+since %F %T %Z' >{path}
+  date '+{name} since %F %T %Z' >{path}
   echo codex-workspace-lock: held
   cat >/dev/null
 else
-  echo "codex-workspace-lock: busy $(cat {path})"
+  echo "codex-workspace-lock: busy $(cut -d' ' -f2- {path})"
 fi
 """
 
@@ -41,7 +41,8 @@ class ActionModule(ActionBase):
     Arguments: ``path`` of a file on the host, and ``wait_seconds``, the longest time to wait for another run;
     or ``token``.
 
-    Returns: ``token``. Fails where the other run has not ended in time. Nothing is taken in check mode, where
+    Returns: ``token``, a file of the controller. While it is held, its name is the first word of the file on the
+    host. Fails where the other run has not ended in time. Nothing is taken in check mode, where
     nothing is changed.
     """
 
@@ -60,7 +61,8 @@ class ActionModule(ActionBase):
         result["token"] = token
         if self._task.check_mode:
             return result
-        script = HOLD.format(path=shlex.quote(args["path"]), wait=int(args["wait_seconds"]))
+        name = Path(token).name
+        script = HOLD.format(path=shlex.quote(args["path"]), name=name, wait=int(args["wait_seconds"]))
         holder = subprocess.Popen(
             ["sh", "-c", HOLDER, "holder", str(os.getppid()), token, *self._command(script)],
             stdin=subprocess.PIPE,

@@ -7,6 +7,7 @@
 #   COMMANDS     files of the workspace in /usr/local/bin
 #   CREDENTIALS  names of its secrets
 #   DRAIN        longest time that a restart waits for turns, in seconds
+#   LOCK         file that the run has locked, and whose first word is TOKEN
 #   PURGE        true takes the data too (remove)
 #   UNIT         name of its service
 #
@@ -19,8 +20,7 @@ export LC_ALL=C
 STATE=/var/lib/codex-workspace
 LAYERS='python packages engine nodejs agent t4 codex runtime payload smoke'
 RUNNING='codex runtime payload'
-KEPT="/app /opt/molecule-venv /usr/lib/node_modules/@openai /usr/bin/codex /usr/local/share/codex-workspace-runtime.sha256
-  /etc/codex-workspace /etc/systemd/system/$UNIT"
+KEPT="/app /opt/molecule-venv /usr/lib/node_modules/@openai /usr/bin/codex /etc/codex-workspace /etc/systemd/system/$UNIT"
 # Those of earlier versions too, until they are taken away.
 KNOWN=$(printf '%s\n' "$COMMANDS" | tr ' ' '\n' | sort -u - $STATE/commands 2>/dev/null || printf '%s' "$COMMANDS")
 for name in $KNOWN; do
@@ -67,6 +67,7 @@ running() {
 
 # What is in the way of a first installation: the role takes nothing over that it did not make.
 foreign() {
+  test "$(id -u)" = 0 || return 0
   test ! -f "$STATE/found" || return 0
   test -z "$(ls -A /app 2>/dev/null)" || echo /app
   for name in $COMMANDS; do
@@ -152,14 +153,14 @@ close() {
 activate() {
   if [ -n "$APP" ]; then
     find /app -name __pycache__ -prune -o -type f -print | while IFS= read -r path; do
-      has "$path" "$APP" || rm -f "$path"
+      has "$path" "$APP" || rm -v "$path"
     done
   fi
   for name in $KNOWN; do
-    has "$name" "$COMMANDS" || rm -f "/usr/local/bin/$name"
+    has "$name" "$COMMANDS" || rm -fv "/usr/local/bin/$name"
   done
   find /etc/codex-workspace/credentials -type f | while IFS= read -r path; do
-    has "${path##*/}" "$CREDENTIALS" || rm -f "$path"
+    has "${path##*/}" "$CREDENTIALS" || rm -v "$path"
   done
   systemctl daemon-reload
   systemctl enable --quiet "$UNIT"
@@ -168,6 +169,10 @@ activate() {
   fi
   echo restarted
   drain
+  if ! goes_on; then
+    echo "The run was ended before the service was restarted." >&2
+    return 1
+  fi
   touch "$STATE/previous/restarted"
   restart
 }
@@ -177,6 +182,11 @@ has() {
     *" $1 "*) ;;
     *) return 1 ;;
   esac
+}
+
+# Whether the run that this is a part of still is one. A controller that was killed leaves its last command behind.
+goes_on() {
+  test "$(cut -d' ' -f1 "$LOCK")" = "$TOKEN" && ! flock --nonblock "$LOCK" true
 }
 
 # Comes back when the runtime has no turn, has ended, or does not answer. It says its port when it is ready.
@@ -254,7 +264,7 @@ remove() {
     rm -f "/etc/systemd/system/$UNIT"
     systemctl daemon-reload
   fi
-  rm -rf /app /opt/molecule-venv /etc/codex-workspace /etc/sudoers.d/agent-t4 /usr/local/share/codex-workspace-runtime.sha256
+  rm -rf /app /opt/molecule-venv /etc/codex-workspace /etc/sudoers.d/agent-t4
   for name in $KNOWN; do
     rm -f "/usr/local/bin/$name"
   done
