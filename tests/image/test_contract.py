@@ -1,7 +1,7 @@
 """What a workspace promises, whether it is a container of the image, of the role alone, or a host.
 
-Runs on any host that testinfra reaches: ``pytest tests/image/test_contract.py --hosts=docker://root@NAME``, and
-``--hosts=ssh://NAME --sudo --target=host`` for one that is no image.
+Runs on any host that testinfra reaches: ``pytest tests/image/test_contract.py --hosts=docker://root@NAME``,
+and ``--hosts=ssh://NAME --sudo --target=host`` for one that is no image.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from image.conftest import Target
     from testinfra.host import Host
+
+    from image.conftest import Target
 
 CODEX = "0.130.0"
 SEED_PACKAGES = ["curl", "ca-certificates", "git", "gosu", "xz-utils", "sudo", "util-linux"]

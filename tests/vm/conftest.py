@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
 from support.responses_server import ResponsesServer
-from support.vm_host import VmHost
+from support.vm_host import ROOT, VmHost
 from support.workspace_container import gateway
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -52,3 +54,19 @@ async def workspace(vm: VmHost, standin: ResponsesServer) -> VmHost:
     await vm.sh("systemctl restart codex-workspace")
     await vm.ready()
     return vm
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A copy of the payload, to be changed."""
+    return shutil.copytree(
+        ROOT / "files", tmp_path / "files", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")
+    )
+
+
+@pytest.fixture
+async def as_before(workspace: VmHost) -> AsyncIterator[VmHost]:
+    """The host, which is what it was when the test has ended."""
+    yield workspace
+    await workspace.provision()
+    await workspace.ready()

@@ -21,7 +21,7 @@ ENVIRONMENT = '{"codex_workspace_service_environment": %s}'
     [
         (
             '{"codex_workspace_agent_user": "somebody", "codex_workspace_agent_uid": 1200}',
-            "uid 1200 belongs to the user admin, and the role renames nobody. Set codex_workspace_agent_uid to a free uid",
+            "uid 1200 belongs to the user admin, and the role renames nobody. Set codex_workspace_agent_uid to",
         ),
         ('{"codex_workspace_agent_uid": 1999}', "the user agent exists with uid"),
         (
@@ -29,7 +29,10 @@ ENVIRONMENT = '{"codex_workspace_service_environment": %s}'
             "MB free on /, and 99999999 MB are needed",
         ),
         (ENVIRONMENT % '{"PLATFORM_URL": "off"}', 'codex_workspace_service_environment.WORKSPACE_ID is "".'),
-        (ENVIRONMENT % '{"WORKSPACE_ID": "a.b"}', 'codex_workspace_service_environment.WORKSPACE_ID is "a.b".'),
+        (
+            ENVIRONMENT % '{"WORKSPACE_ID": "a.b"}',
+            'codex_workspace_service_environment.WORKSPACE_ID is "a.b".',
+        ),
         (ENVIRONMENT % '{"WORKSPACE_ID": "a", "A-B": ""}', '"A-B" in codex_workspace_service_environment or'),
         (ENVIRONMENT % '{"WORKSPACE_ID": "a", "TWO": "1\\n2"}', "which no environment file can hold"),
         ('{"codex_workspace_servce_environment": {}}', "Unknown variable codex_workspace_servce_environment"),
@@ -62,7 +65,10 @@ async def test_sudo_that_asks_for_a_password_is_said(vm: VmHost) -> None:
 @pytest.mark.parametrize(
     ("release", "message"),
     [
-        ("ID=fedora\\nVERSION_ID=41\\nVERSION_CODENAME=", "is fedora 41. Allowed are Debian 12 and 13 and Ubuntu 22.04 and 24.04"),
+        (
+            "ID=fedora\\nVERSION_ID=41\\nVERSION_CODENAME=",
+            "is fedora 41. Allowed are Debian 12 and 13 and Ubuntu 22.04 and 24.04",
+        ),
         ("ID=debian\\nVERSION_ID=11\\nVERSION_CODENAME=bullseye", "is debian 11. Allowed are"),
     ],
 )
@@ -79,7 +85,9 @@ async def test_a_mirror_that_does_not_answer_is_named(vm: VmHost) -> None:
     source = "/etc/apt/sources.list.d/nowhere.list"
     await vm.sh(f"echo 'deb [trusted=yes] http://mirror.invalid/debian x main' >{source}")
     try:
-        refused = await vm.provision("-e", '{"codex_workspace_packages": ["sudo", "git", "gosu", "curl", "jq"]}', code=2)
+        refused = await vm.provision(
+            "-e", '{"codex_workspace_packages": ["sudo", "git", "gosu", "curl", "jq"]}', code=2
+        )
     finally:
         await vm.sh(f"rm {source}")
     assert "apt could not read its sources: " in refused.said

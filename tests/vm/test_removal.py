@@ -26,7 +26,7 @@ async def test_a_host_without_its_workspace_keeps_the_data_and_nothing_else(vm: 
     assert (await vm.provision(*ABSENT)).changed == 1
     assert await vm.sh("cat /workspace/mine; ls -A /configs | head -n 1") != ""
     after = (await vm.sh(LISTING)).split("\n")
-    differences = {line.split()[-1] for line in {line.strip() for line in before} ^ set(after)}
+    differences = {line.split()[-1] for line in {line.strip() for line in before} ^ set(after) if line}
     differences.remove("/usr/local/bin/of-somebody-else")
     assert sorted(path for path in differences if not path.startswith(DATA)) == []
     assert await vm.sh("systemctl list-units --all 'codex-workspace*' --no-legend") == ""

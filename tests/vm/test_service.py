@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from typing import TYPE_CHECKING
 
@@ -35,11 +36,15 @@ async def test_the_main_process_and_all_others_belong_to_the_agent(workspace: Vm
     agent = await workspace.sh("id -u agent")
     assert await workspace.sh(f"stat -c %u /proc/{await workspace.pid()}") == agent
     group = (await workspace.show("ControlGroup"))["ControlGroup"]
-    owners = await workspace.sh(f"for p in $(cat /sys/fs/cgroup{group}/cgroup.procs); do stat -c %u /proc/$p; done")
+    owners = await workspace.sh(
+        f"for p in $(cat /sys/fs/cgroup{group}/cgroup.procs); do stat -c %u /proc/$p; done"
+    )
     assert set(owners.split()) == {agent}
 
 
-async def test_an_a2a_message_is_answered_by_the_real_codex(workspace: VmHost, model: ResponsesServer) -> None:
+async def test_an_a2a_message_is_answered_by_the_real_codex(
+    workspace: VmHost, model: ResponsesServer
+) -> None:
     model.script(Answer.text("Hello from a host."))
     assert await workspace.answer("hello") == "Hello from a host."
     assert model.requests[0].last_user_text == "hello"
@@ -79,7 +84,9 @@ async def test_no_secret_is_in_the_unit_the_journal_or_what_systemctl_shows(work
         shown = await workspace.sh(command)
         assert shown
         # sshd's and sudo's lines of this test hold none of them either.
-        assert [name for name, value in SECRETS.items() if value.splitlines()[0] in shown and len(value) > 8] == []
+        assert [
+            name for name, value in SECRETS.items() if value.splitlines()[0] in shown and len(value) > 8
+        ] == []
 
 
 async def test_the_journal_tells_the_story_of_the_boot(workspace: VmHost) -> None:
@@ -92,14 +99,17 @@ async def test_each_variable_arrives_as_it_was_given(workspace: VmHost) -> None:
     environment = await workspace.sh(f"tr '\\0' '\\n' </proc/{await workspace.pid()}/environ")
     assert f"VM_AWKWARD={AWKWARD}" in environment.splitlines()
     assert "VM_TWO_LINES=one\ntwo" in environment
-    assert "STANDIN_KEY" not in environment, "of a provider's credential, the runtime's environment knows nothing"
+    assert "STANDIN_KEY" not in environment, (
+        "of a provider's credential, the runtime's environment knows nothing"
+    )
 
 
 async def test_the_watchdog_runs_once_where_the_agent_has_signed_in(workspace: VmHost) -> None:
     home = "/home/agent/.codex"
+    tokens = dict.fromkeys(("id_token", "access_token"), "a.b.c")
     await workspace.sh(
         f"cat >{home}/auth.json && chown agent {home}/auth.json && systemctl restart {UNIT}",
-        stdin='{"auth_mode": "chatgpt", "tokens": {"id_token": "a.b.c", "access_token": "a.b.c", "refresh_token": "r"}}',
+        stdin=json.dumps({"auth_mode": "chatgpt", "tokens": {**tokens, "refresh_token": "r"}}),
     )
     try:
         started = f"ps --ppid {await workspace.pid()} -o args= | grep 'codex_auth_refresh.sh --supervise$'"
@@ -173,6 +183,17 @@ async def test_a_run_that_looks_at_everything_changes_nothing_either(workspace: 
     before = await workspace.pid()
     assert (await workspace.provision("-e", "codex_workspace_cache_enabled=false")).changed == 0
     assert await workspace.pid() == before
+
+
+async def test_what_somebody_changed_on_the_host_is_put_right(workspace: VmHost) -> None:
+    await workspace.sh(
+        "rm /etc/sudoers.d/agent-t4; echo 'broken' >>/app/adapter.py; rm -r /opt/molecule-venv/bin"
+    )
+    assert (await workspace.provision()).changed > 0
+    await workspace.sh(
+        "gosu agent sudo -n true; ! grep -q broken /app/adapter.py; workspace-python -c 'import a2a'"
+    )
+    await workspace.ready()
 
 
 async def test_after_a_reboot_it_serves_again_and_the_conversation_goes_on(

@@ -22,7 +22,7 @@ class ServiceManager:
         self._address = os.environ.pop("NOTIFY_SOCKET", "")
 
     def tell(self, *states: str) -> None:
-        """Send assignments such as `READY=1` in one datagram. A manager that has gone is logged, not raised."""
+        """Send assignments such as `READY=1` in one datagram. A manager that has gone is logged."""
         if not self._address:
             return
         # A name in the abstract namespace is written with @ in the place of its zero byte.

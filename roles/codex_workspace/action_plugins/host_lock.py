@@ -30,7 +30,10 @@ HOLDER = """
 IFS= read -r password
 playbook=$1 token=$2
 shift 2
-{ printf '%s\\n' "$password"; while kill -0 "$playbook" 2>/dev/null && test -e "$token"; do sleep 1; done; } | "$@"
+{
+  printf '%s\\n' "$password"
+  while kill -0 "$playbook" 2>/dev/null && test -e "$token"; do sleep 1; done
+} | "$@"
 rm -f "$token"
 """
 
@@ -41,8 +44,8 @@ class ActionModule(ActionBase):
     Arguments: ``path`` of a file on the host, and ``wait_seconds``, the longest time to wait for another run;
     or ``token``.
 
-    Returns: ``token``, a file of the controller. While it is held, its name is the first word of the file on the
-    host. Fails where the other run has not ended in time. Nothing is taken in check mode, where
+    Returns: ``token``, a file of the controller. While the lock is held, its name is the first word of the
+    file on the host. Fails where the other run has not ended in time. Nothing is taken in check mode, where
     nothing is changed.
     """
 
@@ -76,7 +79,7 @@ class ActionModule(ActionBase):
             return result
         Path(token).unlink(missing_ok=True)
         if word == "busy":
-            reason = f"another run has been changing this host {said}. Wait until it has ended, and run this again"
+            reason = f"another run has been changing this host {said}. Run this again when it has ended"
         else:
             reason = f"the lock {args['path']} was not taken: {said}"
         raise AnsibleActionFail(reason)

@@ -39,8 +39,10 @@ def pack(
 ) -> bytes:
     """Return a tar archive of these trees: dicts of ``src``, ``dest`` and ``mode`` of files, such as "0644".
 
-    ``texts`` are single files: dicts of ``dest``, ``content`` and ``mode``. ``directories`` are dicts of ``dest``
-    and ``mode``. Owner is root. Times are derived from each file's content. So the same payload gives the same archive from
+    ``texts`` are single files: dicts of ``dest``, ``content`` and ``mode``. ``directories`` are dicts of
+    ``dest`` and ``mode``.
+
+    Owner is root. Times are derived from each file's content. So the same payload gives the same archive from
     any checkout, and Python never takes the bytecode of a file for that of a newer one of its length. Caches
     of Python are left out. Directories of trees are not members: one that is there keeps its owner, mode and
     time.
@@ -84,12 +86,12 @@ def members(archive: bytes) -> list[str]:
 class ActionModule(ActionBase):
     """Unpack files below the target's root directory, where they are not there yet.
 
-    Arguments: ``trees``, ``texts`` and ``directories`` (see `pack`) or ``archive`` (path of a tar archive on the
-    controller); ``stamp``, a file of the target: while it holds the archive's digest, nothing is unpacked. Who
-    needs more steps after the unpacking writes it when they are done.
+    Arguments: ``trees``, ``texts`` and ``directories`` (see `pack`) or ``archive`` (path of a tar archive on
+    the controller); ``stamp``, a file of the target: while it holds the archive's digest, nothing is unpacked.
+    Who needs more steps after the unpacking writes it when they are done.
 
-    Returns: ``digest``, the SHA-256 of the archive in hexadecimal; ``files``, the paths that it holds (but for ``archive``);
-    ``unpacked``, whether it was unpacked (in check mode: would be).
+    Returns: ``digest``, the SHA-256 of the archive in hexadecimal; ``files``, the paths that it holds, but for
+    ``archive``; ``unpacked``, whether it was unpacked (in check mode: would be).
     """
 
     _VALID_ARGS = frozenset(("trees", "texts", "directories", "archive", "stamp"))

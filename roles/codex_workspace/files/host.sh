@@ -235,11 +235,12 @@ restore() {
   test ! -f "$STATE/running" || echo restored
 }
 
-# As `apt-get autoremove` would, but no package that was there before, or that something else needs.
+# As `apt-get autoremove` would, but no package that was there before, or that another one depends on.
 remove_packages() {
   test -s "$STATE/packages" || return 0
   installed | comm -12 - "$STATE/packages" | xargs --no-run-if-empty apt-mark auto >/dev/null
-  removable=$(apt-get --simulate autoremove | sed -n 's/^Remv \([^ ]*\) .*/\1/p' | sort | comm -12 - "$STATE/packages")
+  removable=$(apt-get --simulate -o APT::AutoRemove::RecommendsImportant=false -o APT::AutoRemove::SuggestsImportant=false autoremove |
+    sed -n 's/^Remv \([^ ]*\) .*/\1/p' | sort | comm -12 - "$STATE/packages")
   test -n "$removable" || return 0
   # shellcheck disable=SC2086 # names of packages
   others=$(apt-get --simulate purge $removable | sed -n 's/^\(Remv\|Purg\) \([^ ]*\) .*/\2/p' | sort -u | comm -23 - "$STATE/packages")
@@ -269,7 +270,7 @@ remove() {
     rm -f "/usr/local/bin/$name"
   done
   if ! was_found /usr/lib/node_modules/@openai/codex; then
-    rm -rf /usr/bin/codex /usr/lib/node_modules/@openai
+    rm -rf /usr/bin/codex /usr/lib/node_modules/@openai/codex
   fi
   if ! was_found /usr/bin/node && ! dpkg-query --search /usr/bin/node >/dev/null 2>&1; then
     rm -rf /usr/bin/node /usr/bin/npm /usr/bin/npx /usr/lib/node_modules/npm
@@ -278,6 +279,9 @@ remove() {
     was_found "$path" || rm -f "$path"
   done
   remove_packages
+  for path in /usr/lib/node_modules/@openai /usr/lib/node_modules; do
+    test ! -d "$path" || rmdir --ignore-fail-on-non-empty "$path"
+  done
   if ! was_found user && id -nG "$AGENT" | grep -qw docker; then
     gpasswd --delete "$AGENT" docker
   fi
