@@ -37,11 +37,9 @@ with open({record!r}, "w") as file:
 """
 
 # Writes its arguments, its environment and its open files.
-_WATCHDOG = """\
-#!/bin/bash
-{{ echo "$@"; env; ls -l /proc/$$/fd; }} >"{record}.new"
-mv "{record}.new" "{record}"
-"""
+_WATCHDOG = (
+    '#!/bin/bash\n{{ echo "$@"; env; ls -l /proc/$$/fd; }} >"{record}.new"\nmv "{record}.new" "{record}"\n'
+)
 
 
 @dataclass(frozen=True)
