@@ -6,5 +6,7 @@ cd "$(dirname "$0")/.."
 rm -rf .venv .build .mypy_cache .pytest_cache .ruff_cache "${XDG_CACHE_HOME:-$HOME/.cache}/codex-workspace"
 if docker version >/dev/null 2>&1; then
   docker images --quiet --filter label=codex-workspace.layer.key | sort -u | xargs --no-run-if-empty docker image rm --force
-  docker images --quiet codex-workspace-base | sort -u | xargs --no-run-if-empty docker image rm --force
+  for name in codex-workspace-base codex-workspace-host; do
+    docker images --quiet "$name" | sort -u | xargs --no-run-if-empty docker image rm --force
+  done
 fi

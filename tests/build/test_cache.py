@@ -31,6 +31,12 @@ def test_an_unchanged_build_uses_every_layer_again_and_keeps_the_image(good: Bui
     assert inspect(f"{good.image}:latest") == before
 
 
+def test_a_build_prints_no_warning_that_a_reader_must_learn_to_ignore(builder: Builder, good: Build) -> None:
+    built = builder.run(builder.payload("quiet"))
+    for build in (good, built):
+        assert "WARNING" not in build.output
+
+
 def test_one_byte_of_the_payload_builds_the_payload_and_smoke_and_no_more(
     builder: Builder, good: Build
 ) -> None:
