@@ -68,7 +68,8 @@ class Follower:
                 )
                 return
             name, text = subscription
-            outcome = auth_json.install(self._home, text, f"{name} of the platform")
+            # In a thread: it waits for the disk, and perhaps for a lock.
+            outcome = await asyncio.to_thread(auth_json.install, self._home, text, f"{name} of the platform")
         except Exception as error:  # noqa: BLE001 (whatever fails, the next hour tries again)
             log.warning("auth.not_synced", reason=sanitize_agent_error(error))
             return
