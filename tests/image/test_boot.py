@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import tomllib
+from typing import TYPE_CHECKING
 
 import pytest
 
 from support.codex_workbench import API_KEY
-from support.fake_platform import FakePlatform
 from support.responses_server import Answer, Call, ResponsesServer
 from support.secret_search import find_secrets
 from support.workspace_container import CONFIG, WorkspaceContainer
+
+if TYPE_CHECKING:
+    from support.fake_platform import FakePlatform
 
 pytestmark = pytest.mark.anyio
 

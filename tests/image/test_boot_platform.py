@@ -1,4 +1,4 @@
-"""One workspace on a platform through its life: first words, tools, tokens that change, a restart; and its secrets."""
+"""One workspace on a platform: its first words, tools, tokens that change, a restart, and its secrets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from support.fake_platform import FakePlatform, Peer
 from support.git_remote import GitRemote
 from support.responses_server import Answer, Call, ResponsesServer
 from support.secret_search import find_secrets
-from support.workspace_container import CONFIG, WorkspaceContainer, docker, gateway, until
+from support.workspace_container import CONFIG, WorkspaceContainer, gateway
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -168,7 +168,7 @@ async def test_a_token_that_is_only_revoked_is_renewed_by_the_workspace(
 async def test_no_command_of_the_model_sees_a_credential(
     workspace: WorkspaceContainer, model: ResponsesServer
 ) -> None:
-    """Neither in its own environment, nor in that of another process of the agent, nor behind a descriptor."""
+    """Neither in its own environment, nor in that of another process, nor behind a descriptor."""
     seen = await run(
         workspace,
         model,

@@ -1,7 +1,7 @@
 """A strict OAuth token endpoint on loopback, which takes a refresh token only once.
 
-The watchdog sends tokens over plain HTTP to loopback only, so for a workspace in a container the endpoint runs
-by itself in the same network, and prints a line for each request:
+The watchdog sends tokens over plain HTTP to loopback only, so for a workspace in a container the endpoint
+runs by itself in the same network, and prints a line for each request:
 
     python3 token_endpoint.py --port 9000 --grant rt-first --hold-until /tmp/released
 
