@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from attachments import Attachments, PlatformFiles
-from auth_follow import CODEX_MUST_NOT_REFRESH, Follower, is_follower
+from auth_follow import CODEX_MUST_NOT_REFRESH, Follower, is_follower, sync_interval
 from child_environment import child_environment
 from codex import Codex, CodexSettings
 from codex_binary import find_codex
@@ -149,7 +149,7 @@ class CodexAdapter(BaseAdapter):
             log.warning("auth.not_synced", reason="CODEX_AUTH_REFRESH_OWNER is 0, and PLATFORM_URL is off")
             return
         self._platform = PlatformClient(server, workspace_id, env.get("MOLECULE_ORG_ID", ""))
-        follower = Follower(home, self._platform.secrets)
+        follower = Follower(home, self._platform.secrets, interval=sync_interval(env))
         await follower.first()
         self._following = asyncio.create_task(follower.run(), name="follower of the account")
 
