@@ -3,6 +3,7 @@
 set -euo pipefail
 
 here=${BASH_SOURCE[0]%/*}
+[[ $here != "${BASH_SOURCE[0]}" ]] || here=.
 # In the repository files/bin is beside files/app; installed, the modules are in /app.
 for app in "$here/../app" /app; do
     if [[ -r $app/entrypoint.py ]]; then

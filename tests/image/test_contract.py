@@ -39,6 +39,14 @@ def test_codex_is_where_the_seed_says(host: Host) -> None:
     assert host.file("/usr/bin/codex").is_symlink
 
 
+def test_the_agent_runs_codex_and_cannot_read_it(host: Host) -> None:
+    """Or the model's commands could read the vendor's key in the environment of codex."""
+    (binary,) = host.check_output(
+        "find /usr/lib/node_modules/@openai -type f -path '*/vendor/*/codex/codex'"
+    ).splitlines()
+    assert (host.file(binary).mode, host.file(binary).user) == (0o711, "root")
+
+
 def test_node_is_version_20(host: Host) -> None:
     assert host.check_output("node --version").startswith("v20.")
     assert re.match(r"\d+\.\d+\.\d+$", host.check_output("npm --version"))
