@@ -10,7 +10,8 @@ trap 'rm -rf "$work"' EXIT
 
 # Apt as slim images have it: no package cache, no translations, nothing kept for a "suggests".
 mkdir -p "$work/apt.conf.d" "$work/dpkg.cfg.d" "$work/preferences.d" "$work/sources.list.d"
-cat >"$work/apt.conf.d/docker-clean" <<'EOF'
+# This one comes last: newer apt runs its hooks inside the tree, where there is no rm yet.
+cat >"$work/docker-clean" <<'EOF'
 DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb /var/cache/apt/archives/partial/*.deb /var/cache/apt/*.bin"; };
 APT::Update::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb /var/cache/apt/archives/partial/*.deb /var/cache/apt/*.bin"; };
 Dir::Cache::pkgcache "";
@@ -44,6 +45,7 @@ mmdebstrap --quiet --mode=root --variant=minbase --format=tar --keyring="$KEYRIN
   --setup-hook='mkdir -p "$1/etc/apt" "$1/etc/dpkg"; rm -f "$1/etc/apt/sources.list"' \
   --setup-hook="cp -r '$work/apt.conf.d' '$work/preferences.d' '$work/sources.list.d' \"\$1/etc/apt/\"" \
   --setup-hook="cp -r '$work/dpkg.cfg.d' \"\$1/etc/dpkg/\"" \
+  --customize-hook="cp '$work/docker-clean' \"\$1/etc/apt/apt.conf.d/\"; rm -f \"\$1\"/var/cache/apt/*.bin" \
   --customize-hook='ln -s /usr/bin/python3.11 "$1/usr/local/bin/python3.11"' \
   --customize-hook='ln -s python3.11 "$1/usr/local/bin/python3"; ln -s python3 "$1/usr/local/bin/python"' \
   --customize-hook='rm -f "$1/usr/lib/python3.11/EXTERNALLY-MANAGED"' \

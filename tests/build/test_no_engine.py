@@ -17,6 +17,8 @@ from support.plugins import ROOT
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from support.image_build import Build
+
 NOBODY = 65534
 
 
@@ -55,7 +57,7 @@ def checkout_of_nobody() -> Iterator[Path]:
     shutil.rmtree(directory)
 
 
-def test_who_is_not_root_and_reaches_no_engine_is_told_both(checkout_of_nobody: Path) -> None:
+def build_as_nobody(checkout: Path, **env: str) -> Build:
     """A capability lets the user read the virtual environment wherever it is; a socket takes another one."""
     assert os.geteuid() == 0, "run this test as root: it becomes somebody else"
     prefix = (
@@ -66,8 +68,26 @@ def test_who_is_not_root_and_reaches_no_engine_is_told_both(checkout_of_nobody: 
         "--inh-caps=-all,+dac_read_search",
         "--ambient-caps=-all,+dac_read_search",
     )
-    env = {"HOME": str(checkout_of_nobody), "XDG_CACHE_HOME": str(checkout_of_nobody / ".cache")}
-    build = Builder(checkout_of_nobody).run(prefix=prefix, env=env, root=checkout_of_nobody)
-    error = build.refusal_without_engine()
+    home = {"HOME": str(checkout), "XDG_CACHE_HOME": str(checkout / ".cache")}
+    return Builder(checkout).run(prefix=prefix, env={**home, **env}, root=checkout)
+
+
+def test_who_is_not_root_and_reaches_no_engine_is_told_both(checkout_of_nobody: Path) -> None:
+    error = build_as_nobody(checkout_of_nobody).refusal_without_engine()
     for word in ("No Docker engine answers", "that takes root", "Start an engine, set DOCKER_HOST"):
+        assert word in error
+
+
+def test_a_machine_without_a_docker_client_is_as_good_as_one_without_an_engine(
+    checkout_of_nobody: Path,
+) -> None:
+    """Where this is root on Debian, the engine and its client are installed then."""
+    commands = checkout_of_nobody / "commands"
+    commands.mkdir()
+    for directory in map(Path, os.environ["PATH"].split(os.pathsep)):
+        for command in directory.glob("*") if directory.is_dir() else ():
+            if "docker" not in command.name and not (commands / command.name).is_symlink():
+                (commands / command.name).symlink_to(command)
+    error = build_as_nobody(checkout_of_nobody, PATH=str(commands)).refusal_without_engine()
+    for word in ("No Docker engine answers", "there is no docker command on PATH", "that takes root"):
         assert word in error
