@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["SecretsError", "of_loader", "of_systemd"]
+__all__ = ["LOADER", "SecretsError", "of_loader", "of_systemd"]
 
+LOADER: Final = Path("/configs/secrets.d/load.sh")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECONDS: Final = 30.0
 # What a shell sets by itself, and so no secret of the platform.
@@ -22,7 +23,7 @@ _OF_THE_SHELL: Final = frozenset({"_", "OLDPWD", "PWD", "SHLVL"})
 _SCRIPT: Final = 'set -e; exec 3>&1 1>&2; source "$1" 3>&-; exec env -0 1>&3'
 
 
-class SecretsError(Exception):
+class SecretsError(ValueError):
     """Secrets that cannot be loaded. The text names the file, never a value."""
 
 
@@ -51,7 +52,7 @@ def _value(path: Path) -> str:
     return os.fsdecode(raw)
 
 
-def of_loader(loader: Path, env: Mapping[str, str]) -> dict[str, str]:
+def of_loader(env: Mapping[str, str], loader: Path = LOADER) -> dict[str, str]:
     """Variables that sourcing `loader` exports or changes; none where it is absent.
 
     Not for root: the file is below a directory of the agent, who must not be able to run something as root at

@@ -91,8 +91,7 @@ def _start(command: list[str]) -> NoReturn:
         else:
             agent = agent_user.myself(env)
             say("not root: the owner of directories and the group of docker.sock are left as they are")
-        loader = _CONFIGS / "secrets.d" / "load.sh"
-        env.update(_told(boot_secrets.of_loader(loader, env), str(loader)))
+        env.update(_told(boot_secrets.of_loader(env), str(boot_secrets.LOADER)))
     except (boot_secrets.SecretsError, agent_user.AgentError) as error:
         raise BootError(str(error)) from error
     _check(env)
@@ -188,7 +187,8 @@ def _provider_variables(env: dict[str, str]) -> set[str]:
 def _wanted_home(env: dict[str, str], home: str) -> Path:
     """CODEX_HOME as it was asked for, absolute: the workspace's programs have several working directories."""
     wanted = env.get("CODEX_HOME") or "~/.codex"
-    return Path(os.path.abspath(f"{home}{wanted[1:]}" if wanted.startswith("~/") else wanted))  # noqa: PTH100 (resolve would follow links)
+    expanded = Path(home, wanted[2:]) if wanted.startswith("~/") else Path(wanted)
+    return Path(os.path.abspath(expanded))  # noqa: PTH100 (resolve would follow links)
 
 
 def _codex_home(env: dict[str, str]) -> Path:

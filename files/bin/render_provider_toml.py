@@ -40,10 +40,11 @@ def main() -> int:
 
 
 def render(given: argparse.Namespace) -> int:
-    """Do what was asked for, as root in the name of the agent: files of root are of no use to it."""
+    """Do what was asked for, with the secrets and the user of the boot: files of root are of no use there."""
     import structlog  # noqa: PLC0415 (of the application's Python)
 
     import agent_user  # noqa: PLC0415 (their place is known only now)
+    import boot_secrets  # noqa: PLC0415
     from codex_setup import configure  # noqa: PLC0415
 
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
@@ -55,7 +56,7 @@ def render(given: argparse.Namespace) -> int:
         agent_user.become(agent)
         os.environ["HOME"] = agent.home
     prepared = configure(
-        os.environ,
+        {**os.environ, **boot_secrets.of_loader(os.environ)},
         where or Path(os.environ.get("WORKSPACE_CONFIG_PATH") or "/configs"),
         provider=given.provider,
         model=given.model,
