@@ -58,6 +58,10 @@ build-test: build ## Break the build in every known way, and see it refuse
 molecule: engine ## Apply the role to containers of Debian 13 and 12, destroy to destroy
 	scripts/molecule.sh
 
+.PHONY: fresh
+fresh: engine ## Follow the README on a fresh Debian 13 that has root, Python, git and make alone
+	scripts/molecule.sh fresh
+
 .PHONY: test
 test: ## Run every test there is
 	scripts/test.sh

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+import uuid
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,9 +11,11 @@ import pytest
 from support.codex_workbench import API_KEY
 from support.responses_server import Answer, Call, ResponsesServer
 from support.secret_search import find_secrets
-from support.workspace_container import CONFIG, WorkspaceContainer
+from support.workspace_container import CONFIG, WorkspaceContainer, docker, until
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from support.fake_platform import FakePlatform
 
 pytestmark = pytest.mark.anyio
@@ -31,6 +34,19 @@ providers:
     base_url: {base_url}
     model_provider_slug: minimax
     model_id_override: codex-MiniMax-M2.7
+"""
+SOCKET_GID = 54321
+# An engine that says one word. Its socket is in a volume, and the workspace is given the socket alone.
+ENGINE = f"""
+import os, socket
+server = socket.socket(socket.AF_UNIX)
+server.bind("/host/docker.sock")
+os.chown("/host/docker.sock", 0, {SOCKET_GID})
+os.chmod("/host/docker.sock", 0o660)
+server.listen()
+while True:
+    with server.accept()[0] as connection:
+        connection.sendall(b"engine")
 """
 
 
@@ -171,3 +187,45 @@ async def test_a_user_who_is_not_root(image: str, model: ResponsesServer, platfo
         await proven(workspace, platform, model, "not root: ")
         assert {uid for uid, _ in await workspace.processes()} == {1000}
         await leaks_nothing(workspace, "/home/agent/.molecule-workspace")
+
+
+@pytest.fixture
+async def docker_socket(image: str) -> AsyncIterator[str]:
+    """The path on the engine's machine of a socket that a group unknown to the image may use."""
+    name = f"codex-workspace-test-{uuid.uuid4().hex[:10]}"
+    command = ("--entrypoint=python3", image, "-c", ENGINE)
+    await docker("run", "--detach", f"--name={name}", f"--volume={name}:/host", *command)
+    try:
+        directory = (await docker("volume", "inspect", "--format={{.Mountpoint}}", name)).strip()
+
+        async def listening() -> bool:
+            found = await docker("exec", name, "sh", "-c", "stat -c '%a %g' /host/docker.sock; true")
+            return found.strip() == f"660 {SOCKET_GID}"
+
+        await until(listening, "the socket is there")
+        yield f"{directory}/docker.sock"
+    finally:
+        await docker("rm", "--force", name)
+        await docker("volume", "rm", "--force", name)
+
+
+async def test_a_docker_socket_of_a_group_that_the_image_does_not_know(
+    image: str, model: ResponsesServer, platform: FakePlatform, docker_socket: str
+) -> None:
+    """B-23: the agent and its commands use it without sudo, and so do those who come in by `docker exec`."""
+    async with WorkspaceContainer(
+        image,
+        CONFIG.format(base_url=model.base_url),
+        options=[f"--volume={docker_socket}:/var/run/docker.sock"],
+        platform=platform,
+    ) as workspace:
+        await proven(workspace, platform, model, "/var/run/docker.sock: open to the agent, who joined")
+        groups = await workspace.sh("grep Groups /proc/1/status", user="agent")
+        assert str(SOCKET_GID) in groups.split()
+        assert str(SOCKET_GID) in await workspace.sh("id -G", user="agent")
+        connect = "s = socket.socket(socket.AF_UNIX); s.connect('/var/run/docker.sock'); print(s.recv(9))"
+        command = f'id -u; python3 -c "import socket; {connect}"'
+        model.script(Call("exec_command", {"cmd": command}), Answer.text("Done."))
+        assert await workspace.answer("ask the engine") == "Done."
+        (output,) = model.requests[-1].tool_outputs.values()
+        assert "1000\nb'engine'" in str(output)

@@ -11,12 +11,14 @@ import contextlib
 import io
 import ipaddress
 import json
+import re
 import tarfile
 import uuid
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 from a2a.client import ClientConfig, ClientFactory
+from a2a.client.errors import A2AClientError
 from a2a.types import Message, Part, Role, SendMessageRequest
 
 from support.codex_workbench import API_KEY, PATIENCE, Sent
@@ -93,7 +95,7 @@ class WorkspaceContainer:
         config: Text of /configs/config.yaml.
         env: Variables of the container; WORKSPACE_ID and PLATFORM_URL=off are set too.
         options: More options of `docker create`.
-        mounts: Which of the directories are volumes.
+        mounts: Which of the directories are volumes; those with `:ro` behind it cannot be written.
         files: Text by path below /configs, put there beside config.yaml.
         home_files: Text by path below /home/agent, put there before the first start.
         owner: Who owns /configs before the first start, as the platform may have left it.
@@ -132,7 +134,7 @@ class WorkspaceContainer:
         self._network = network
         self._files = files or {}
         self._options = options
-        self._volumes = {f"{self.name}{mount.replace('/', '-')}": mount for mount in mounts}
+        self._volumes = {f"{self.name}{re.sub('[/:]', '-', mount)}": mount for mount in mounts}
         self._home_files = home_files or {}
         self._owner = owner
         self._inside_port = port
@@ -152,7 +154,10 @@ class WorkspaceContainer:
             raise
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
+        if kind is not None:
+            # Shown with a test that failed, and with no other.
+            print(await docker("logs", self.name, check=False))
         for http in (self.http, *self._of_clients):
             await http.aclose()
         await docker("rm", "--force", self.name, check=False)
@@ -183,7 +188,17 @@ class WorkspaceContainer:
                 mode = 0o600 if path.startswith(".") else 0o644
                 entry.size, entry.mode, entry.uid, entry.gid = len(content), mode, owner, owner
                 tar.addfile(entry, io.BytesIO(content))
-        await docker("cp", "-", f"{self.name}:{directory}", stdin=archive.getvalue())
+        volume = next((name for name, mount in self._volumes.items() if mount == f"{directory}:ro"), None)
+        if volume is None:
+            await docker("cp", "-", f"{self.name}:{directory}", stdin=archive.getvalue())
+            return
+        # Nothing is copied into what a container cannot write, so another one does it.
+        other = f"{self.name}-writer"
+        await docker("create", "--name", other, f"--volume={volume}:{directory}", self._image)
+        try:
+            await docker("cp", "-", f"{other}:{directory}", stdin=archive.getvalue())
+        finally:
+            await docker("rm", "--force", other)
 
     async def start(self) -> None:
         """Start it and wait until it serves; the published port is another one each time."""
@@ -199,6 +214,11 @@ class WorkspaceContainer:
         """Another container on the same volumes, as after an upgrade of the image."""
         await docker("rm", "--force", self.name)
         await self._create()
+        await self.start()
+
+    async def restart(self) -> None:
+        """End it at once, and start it again."""
+        await docker("kill", self.name, check=False)
         await self.start()
 
     async def _serves(self) -> bool:
@@ -290,10 +310,15 @@ def send(client: Client, text: str = "", parts: Sequence[Part] = ()) -> Sent:
 
 
 async def _read(client: Client, message: Message, sent: Sent) -> None:
-    async for event in client.send_message(SendMessageRequest(message=message)):
-        async with sent._changed:
-            sent.take(getattr(event, str(event.WhichOneof("payload"))))
-            sent._changed.notify_all()
+    try:
+        async for event in client.send_message(SendMessageRequest(message=message)):
+            async with sent._changed:
+                sent.take(getattr(event, str(event.WhichOneof("payload"))))
+                sent._changed.notify_all()
+    except A2AClientError:
+        # A container that ends takes the rest of a stream with it, but not what the client waits for.
+        if not sent.is_over:
+            raise
 
 
 def _parents(path: str) -> list[str]:
