@@ -27,10 +27,9 @@ import boot_owner
 import boot_secrets
 from codex_binary import CodexNotFoundError, find_codex
 from credentials import hand_over, is_credential
+from launcher import SIGNALS
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from agent_user import Agent
 
 __all__ = ["main"]
@@ -66,19 +65,11 @@ def say(line: str) -> None:
 
 def main(command: list[str]) -> int:
     """Prepare, then execute `command` (default: the runtime) as the agent. Returns only on failure."""
-    # The first process of a container does not even notice a signal that it has no handler for.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _stop)
     try:
         _start(command)
     except BootError as error:
         say(str(error))
         return error.code
-
-
-def _stop(number: int, _frame: FrameType | None) -> NoReturn:
-    say(f"stopped by {signal.Signals(number).name} before anything ran")
-    sys.exit(128 + number)
 
 
 def _start(command: list[str]) -> NoReturn:
@@ -103,11 +94,13 @@ def _start(command: list[str]) -> NoReturn:
     _sign_in(env, home)
     if command:
         _execute(command, env)
-    runtime = _find_runtime(env)
+    runtime = _runtime(env)
     say(f"codex: {_codex(env)}")
     if auth_json.is_subscription(home):
         _watch(env, variables)
-    _execute([runtime], hand_over(env, variables))
+    for_runtime = hand_over(env, variables)
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    _execute(runtime, for_runtime)
 
 
 def _check(env: dict[str, str]) -> None:
@@ -175,7 +168,8 @@ def _provider_variables(env: dict[str, str]) -> set[str]:
     for path in (_IMAGE_CONFIG, configured):
         try:
             providers = yaml.load(path.read_text("utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (safe, and in C)
-            names.update(str(name) for one in providers["providers"] for name in one["auth_env"])
+            found = [name for one in providers["providers"] for name in one["auth_env"]]
+            names.update(name for name in found if isinstance(name, str))
         except (OSError, ValueError, TypeError, LookupError, RecursionError, yaml.YAMLError):
             continue
     return names
@@ -261,8 +255,8 @@ def _codex(env: dict[str, str]) -> str:
 # -- handing over ----------------------------------------------------------------------------------------
 
 
-def _find_runtime(env: dict[str, str]) -> str:
-    """The runtime beside the Python that runs this, which is the one that has its packages; else on PATH."""
+def _runtime(env: dict[str, str]) -> list[str]:
+    """The command that runs the runtime of this Python, which is the one that has its packages."""
     beside = Path(sys.executable).with_name(_RUNTIME)
     found = str(beside) if os.access(beside, os.X_OK) else shutil.which(_RUNTIME, path=env.get("PATH"))
     if found is None:
@@ -270,7 +264,7 @@ def _find_runtime(env: dict[str, str]) -> str:
             f"no {_RUNTIME} is installed, neither beside {sys.executable} nor on PATH: install it",
             EXIT_BROKEN,
         )
-    return found
+    return [sys.executable, str(Path(__file__).with_name("launcher.py")), found]
 
 
 def _watch(env: dict[str, str], variables: set[str]) -> None:
@@ -280,12 +274,17 @@ def _watch(env: dict[str, str], variables: set[str]) -> None:
         return
     watchdog = Path(__file__).parent.parent / "bin" / _WATCHDOG
     command = str(watchdog) if watchdog.exists() else f"/usr/local/bin/{_WATCHDOG}"
-    subprocess.Popen(
-        [command, "--supervise"],
-        env={name: value for name, value in env.items() if not is_credential(name, variables)},
-        stdin=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    try:
+        subprocess.Popen(
+            [command, "--supervise"],
+            env={name: value for name, value in env.items() if not is_credential(name, variables)},
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise BootError(
+            f"{command} cannot be executed ({error.strerror}): install it", EXIT_BROKEN
+        ) from error
     say("OAuth: the watchdog keeps auth.json fresh")
 
 

@@ -7,7 +7,7 @@ here=${BASH_SOURCE[0]%/*}
 # In the repository files/bin is beside files/app; installed, the modules are in /app.
 for app in "$here/../app" /app; do
     if [[ -r $app/entrypoint.py ]]; then
-        exec "$here/workspace-python" "$app/entrypoint.py" "$@"
+        exec "$here/workspace-python" "$app/launcher.py" "$app/entrypoint.py" "$@"
     fi
 done
 printf '[start] entrypoint.py is neither in %s/../app nor in /app: install it\n' "$here" >&2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -67,13 +68,12 @@ class Machine:
         self.codex_home = self.home / ".codex"
         self.bin = root / "bin"
         self._record = root / "record.json"
-        for directory in (self.configs, self.home, self.bin, root / "files/app", root / "files/bin"):
+        self._started: list[subprocess.Popen[str]] = []
+        for directory in (self.configs, self.home, self.bin, root / "files/bin"):
             directory.mkdir(parents=True)
+        shutil.copytree(_FILES / "app", root / "files/app", ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("start.sh", "workspace-python"):
             (root / "files/bin" / name).symlink_to(_FILES / "bin" / name)
-        for module in (_FILES / "app").iterdir():
-            if module.name not in ("entrypoint.py", "boot_secrets.py", "__pycache__"):
-                (root / "files/app" / module.name).symlink_to(module)
         self._move("entrypoint.py", "/configs", "/workspace", "/var/run/docker.sock")
         self._move("boot_secrets.py", "/configs/secrets.d/load.sh")
         self.python = self.bin / "python3"
@@ -126,7 +126,7 @@ class Machine:
 
     def start(self, *command: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
         """Boot with `command`, or with the runtime, and wait for nothing."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [self.root / "files/bin/start.sh", *command],
             env=self.environment(**(env or {})),
             cwd=self.root,
@@ -135,6 +135,14 @@ class Machine:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self._started.append(process)
+        return process
+
+    def close(self) -> None:
+        """End what a failed test has left running."""
+        for process in self._started:
+            process.kill()
+            process.communicate()
 
     def run(self, *command: str, **env: str) -> Boot:
         """Boot with `command`, or with the runtime's stand-in, to its end."""

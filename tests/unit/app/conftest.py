@@ -22,4 +22,6 @@ def machine() -> Iterator[Machine]:
     """Not below `tmp_path`, which only the user of the tests can enter: the agent may be another."""
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o755)
-        yield Machine(Path(directory))
+        machine = Machine(Path(directory))
+        yield machine
+        machine.close()

@@ -8,13 +8,17 @@ import pwd
 import resource
 import signal
 import stat
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from support.watchdog import auth_document, wait_until
+from support.watchdog import APP, auth_document, wait_until
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from support.boot import Machine
 
 SECRET = "sk-secret-value"
@@ -117,6 +121,7 @@ def test_a_command_has_the_signals_and_files_that_a_program_expects(machine: Mac
     boot = machine.run("bash", "-c", "yes | head -1; ls /proc/$$/fd; :", CODEX_AUTH_JSON=subscription())
     assert boot.output.split()[0] == "y"
     assert "Broken pipe" not in boot.log
+    assert machine.run("grep", "^SigBlk:", "/proc/self/status").output.split()[1].strip("0") == ""
     assert set(boot.output.split()[1:]) <= {"0", "1", "2", "255"}, "255 is bash's own"
 
 
@@ -161,7 +166,36 @@ def test_a_signal_ends_the_boot(machine: Machine, number: signal.Signals) -> Non
     process.send_signal(number)
     _, log = process.communicate(timeout=60)
     assert process.returncode == 128 + number
-    assert f"stopped by {number.name}" in log
+    assert f"stopped by {number.name} before the workspace was up" in log
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_runtime_that_has_no_handler_yet(machine: Machine, number: signal.Signals) -> None:
+    started = machine.root / "started"
+    machine.put(
+        "bin/molecule-runtime",
+        f"#!{sys.executable}\nimport pathlib, time\npathlib.Path('{started}').touch()\ntime.sleep(60)\n",
+    )
+    process = machine.start()
+    wait_until(started.exists, "the runtime is being imported")
+    process.send_signal(number)
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert "Traceback" not in log
+
+
+def test_a_signal_between_two_programs_is_taken_by_the_next(tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    (tmp_path / "program").write_text(f"open({str(ran)!r}, 'w')\n")
+
+    def block_and_be_sent() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    command = [sys.executable, str(APP / "launcher.py"), str(tmp_path / "program")]
+    done = subprocess.run(command, preexec_fn=block_and_be_sent, capture_output=True, check=False)
+    assert done.returncode == 143
+    assert not ran.exists()
 
 
 # --- secrets of files ---------------------------------------------------------------------------------------
@@ -327,6 +361,11 @@ def test_no_codex_is_refused(machine: Machine) -> None:
 def test_a_codex_that_does_not_run_is_refused(machine: Machine, script: str, words: str) -> None:
     machine.codex.write_text(script)
     refused(machine, 69, words)
+
+
+def test_a_subscription_without_its_watchdog_is_refused(machine: Machine) -> None:
+    (machine.root / "files/bin/codex_auth_refresh.sh").write_text("no program\n")
+    refused(machine, 70, "cannot be executed (Exec format error): install it", CODEX_AUTH_JSON=subscription())
 
 
 def test_no_runtime_is_refused(machine: Machine) -> None:
