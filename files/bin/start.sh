@@ -1,5 +1,6 @@
-#!/usr/bin/env bash
+#!/usr/bin/env -S --block-signal=TERM,INT bash
 # Entry point of the workspace. All that it does is in entrypoint.py: as root it prepares what the agent owns, then it becomes the agent.
+# As PID 1 it would lose a signal that comes before somebody handles it. Blocked, it waits for launcher.py.
 set -euo pipefail
 
 here=${BASH_SOURCE[0]%/*}

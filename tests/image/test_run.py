@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import uuid
 
+import pytest
+
 
 def run(image: str, *command: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     argv = ["docker", "run", "--rm", "--network", "none", *options, image, *command]
@@ -68,3 +70,18 @@ def test_without_a_workspace_id_it_says_what_to_do_in_one_line_and_exits_2(image
     assert done.returncode == 2
     (line,) = [line for line in (done.stdout + done.stderr).splitlines() if not line.startswith("[start]")]
     assert "WORKSPACE_ID is not set: pass the id of this workspace, e.g. -e WORKSPACE_ID=my-agent" in line
+
+
+@pytest.mark.parametrize("options", [(), ("--init",)], ids=["as the first process", "under tini"])
+def test_it_can_be_stopped_from_its_first_moment(image: str, options: tuple[str, ...]) -> None:
+    """The engine kills after ten seconds what does not notice SIGTERM, with exit code 137."""
+    name = f"codex-workspace-test-{uuid.uuid4().hex[:10]}"
+    own = ("--name", name, "--env=WORKSPACE_ID=ws-1", "--env=PLATFORM_URL=off", *options)
+    try:
+        subprocess.run(["docker", "run", "--detach", *own, image], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(["docker", "stop", name], check=True, stdout=subprocess.DEVNULL)
+        look = ["docker", "inspect", "--format", "{{.State.ExitCode}}", name]
+        code = subprocess.run(look, check=True, capture_output=True, text=True).stdout.strip()
+        assert code in ("0", "143"), "it may be up by then"
+    finally:
+        subprocess.run(["docker", "rm", "--force", name], check=True, stdout=subprocess.DEVNULL)
