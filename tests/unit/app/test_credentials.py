@@ -103,7 +103,7 @@ def test_a_descriptor_that_is_not_the_entry_points_is_refused(
     value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(VARIABLE, value)
-    with pytest.raises(RuntimeError, match="set by start.sh and by nobody else: unset it"):
+    with pytest.raises(RuntimeError, match=r"set by start\.sh and by nobody else: unset it"):
         credentials.environment()
 
 

@@ -36,6 +36,7 @@ def resolve(env: dict[str, str], **changes: Any) -> Selection:
         ({**MINIMAX, **SUBSCRIPTION}, {"model": "codex-minimax-m2.7"}, "openai-subscription"),
         ({**KEY, **MINIMAX}, {"model": "codex-MiniMax-M2.7"}, "minimax-token-plan"),
         ({**KEY, **MINIMAX}, {}, "openai-api"),
+        (MINIMAX, {}, "minimax-token-plan"),
         (KEY, {"model": "some-new-model"}, "openai-api"),
         ({}, {}, "openai-subscription"),
         ({}, {"model": "unheard-of"}, "openai-subscription"),
