@@ -60,6 +60,7 @@ async def workspace(
         image,
         CONFIG.format(base_url=standin.base_url) + MORE,
         env={**SECRETS, **GIT, "MOLECULE_ORG_ID": "org-1"},
+        files={"system-prompt.md": "You are terse."},
         platform=platform,
     ) as running:
         await running.says("initial prompt delivered")
@@ -92,6 +93,15 @@ async def test_the_initial_prompt_is_sent_once_through_the_platform(
     assert sent.body["params"]["message"]["messageId"].startswith("initial-")
     assert standin.requests[0].last_user_text == INITIAL
     assert await workspace.sh("cat /configs/.initial_prompt_done") == "attempted"
+
+
+async def test_the_system_prompt_of_the_workspace_reaches_the_model(
+    workspace: WorkspaceContainer, model: ResponsesServer
+) -> None:
+    """B-30: an adapter that does not fill it in gives codex empty instructions."""
+    model.script(Answer.text("Hello."))
+    assert await workspace.answer("hello") == "Hello."
+    assert any("You are terse." in text for role, text in model.requests[0].texts if role == "developer")
 
 
 async def test_a_turn_is_counted_up_and_down_again(

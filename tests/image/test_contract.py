@@ -136,6 +136,7 @@ def test_the_watchdog_skips_where_there_is_no_auth_json(host: Host) -> None:
 
 
 def test_the_watchdog_finds_python_when_path_has_none(host: Host) -> None:
+    """B-26: it once named a Python that no image had, and never ran."""
     bare = "env -i PATH=/usr/bin:/bin HOME=/nonexistent CODEX_HOME=/nonexistent"
     watchdog = host.run(f"{bare} /usr/local/bin/codex_auth_refresh.sh --once")
     assert watchdog.rc == 1, watchdog.stderr
