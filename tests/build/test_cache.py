@@ -65,6 +65,7 @@ def test_a_file_that_is_edited_while_the_build_runs_is_never_kept_under_the_key_
 
 
 def test_builds_side_by_side_each_give_their_own_image(builder: Builder, good: Build) -> None:
+    """B-37: fixed names on a shared engine collide."""
     builds = {marker: builder.start(builder.payload(marker)) for marker in ("left", "right")}
     for marker, build in builds.items():
         assert build.process.wait(BUILD_SECONDS) == 0, build.end

@@ -30,6 +30,7 @@ _ENV = {
 
 @pytest.mark.parametrize("name", ["openai-subscription", "openai-api", "minimax-token-plan", "platform"])
 async def test_every_arm_is_accepted_by_the_pinned_binary(tmp_path: Path, codex: Path, name: str) -> None:
+    """B-14: version 0.130 no longer starts with the chat wire."""
     selection = resolve_provider(load_workspace_config(None), {**_ENV, "LLM_PROVIDER": name})
     bench = Workbench(tmp_path, "")
     mcp = McpServer("molecule", "/bin/true", ["-m", "x"], {"A": "b"}, ["PYTHONPATH"])

@@ -34,6 +34,7 @@ SECRETS = {
 }
 GIT = {"GIT_HTTP_USERNAME": "someone", "GIT_HTTP_PASSWORD": "the-password-of-git"}
 INITIAL = "Introduce yourself."
+MORE = f"initial_prompt: {INITIAL}\nobservability: {{heartbeat_interval_seconds: 5}}\n"
 STATE_TOKEN = "/configs/.auth_token"
 """Where the workspace keeps its token."""
 
@@ -57,8 +58,9 @@ async def workspace(
     standin.script(Answer.text("I am here."))
     async with WorkspaceContainer(
         image,
-        CONFIG.format(base_url=standin.base_url) + f"initial_prompt: {INITIAL}\n",
+        CONFIG.format(base_url=standin.base_url) + MORE,
         env={**SECRETS, **GIT, "MOLECULE_ORG_ID": "org-1"},
+        files={"system-prompt.md": "You are terse."},
         platform=platform,
     ) as running:
         await running.says("initial prompt delivered")
@@ -91,6 +93,15 @@ async def test_the_initial_prompt_is_sent_once_through_the_platform(
     assert sent.body["params"]["message"]["messageId"].startswith("initial-")
     assert standin.requests[0].last_user_text == INITIAL
     assert await workspace.sh("cat /configs/.initial_prompt_done") == "attempted"
+
+
+async def test_the_system_prompt_of_the_workspace_reaches_the_model(
+    workspace: WorkspaceContainer, model: ResponsesServer
+) -> None:
+    """B-30: an adapter that does not fill it in gives codex empty instructions."""
+    model.script(Answer.text("Hello."))
+    assert await workspace.answer("hello") == "Hello."
+    assert any("You are terse." in text for role, text in model.requests[0].texts if role == "developer")
 
 
 async def test_a_turn_is_counted_up_and_down_again(
@@ -212,6 +223,22 @@ async def test_each_secret_is_where_it_belongs_and_nowhere_else(
     assert "environ of molecule-runtim" in found.pop("GIT_HTTP_PASSWORD")
     found.pop("GIT_HTTP_USERNAME")
     assert {name: places for name, places in found.items() if places} == {}
+
+
+async def test_a_token_that_only_root_can_read_is_said_and_the_next_one_is_taken_up(
+    workspace: WorkspaceContainer, model: ResponsesServer, platform: FakePlatform
+) -> None:
+    """B-45: a platform that writes as root after the entry point gave everything to the agent."""
+    await workspace.put("/configs", {".auth_token": platform.issue_token()}, owner=0)
+    model.script(tool("list_peers"), Answer.text("Nobody?"))
+    assert await workspace.answer("who is there?") == "Nobody?"
+    assert "does not accept this workspace's token (401)" in output_of(model)
+    await workspace.says("/configs/.auth_token cannot be read by uid 1000: it must belong to that user")
+    token = platform.issue_token()
+    await workspace.put("/configs", {".auth_token": token}, owner=1000)
+    model.script(tool("list_peers"), Answer.text("There."))
+    assert await workspace.answer("and now?") == "There."
+    assert "Bee (ID: ws-b" in output_of(model)
 
 
 async def test_another_container_on_the_same_volumes_is_the_same_workspace(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from support.responses_server import Answer, HttpError, Request, ResponsesServer, Step
+from support.responses_server import Answer, Call, HttpError, Request, ResponsesServer, Step
 from support.secret_search import find_secrets
 from support.token_endpoint import PATH, jwt
 from support.watchdog import DAY, REFRESH_TOKEN, auth_document
@@ -212,8 +212,11 @@ async def test_a_workspace_that_follows_the_account_of_another(
         assert "OAuth: follower" in story
         assert story.index("auth.synced") < story.index("codex.started")
         assert await watchdog(workspace) == set()
-        model.script(Answer.text("Hello."))
+        # A codex that the agent starts by itself must not refresh either.
+        model.script(Call("exec_command", {"cmd": "env"}), Answer.text("Hello."))
         assert await workspace.answer("hello") == "Hello."
+        (output,) = model.requests[1].tool_outputs.values()
+        assert "CODEX_REFRESH_TOKEN_URL_OVERRIDE=http://127.0.0.1:9/" in str(output)
         assert model.requests[0].headers["authorization"] == f"Bearer {later['tokens']['access_token']}"
 
         def expired(request: Request) -> Step:

@@ -6,6 +6,7 @@ Runs on any host that testinfra reaches: ``pytest tests/image/test_contract.py -
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -99,11 +100,15 @@ def test_the_requirements_can_be_imported_by_the_agent(host: Host, module: str) 
     assert host.run("gosu agent /usr/local/bin/python3 -c 'import %s'", module).rc == 0
 
 
-def test_installed_packages_are_compiled_since_the_agent_cannot_write_bytecode(host: Host) -> None:
-    where = host.check_output("/usr/local/bin/python3 -c 'import a2a; print(a2a.__path__[0])'")
-    sources = host.check_output("find %s -name '*.py' | wc -l", where)
+@pytest.mark.parametrize("module", ["a2a", "asyncio", "entrypoint"])
+def test_all_that_a_start_imports_is_compiled_since_the_agent_cannot_write_bytecode(
+    host: Host, module: str
+) -> None:
+    code = f"import sys; sys.path.append('/app'); import {module}; print({module}.__file__)"
+    directory = str(Path(host.check_output("/usr/local/bin/python3 -B -c %s", code)).parent)
+    sources = host.check_output("find %s -name '*.py' | wc -l", directory)
     assert int(sources) > 0
-    assert host.check_output("find %s -name '*.pyc' | wc -l", where) == sources
+    assert host.check_output("find %s -name '*.pyc' | wc -l", directory) == sources
 
 
 def test_installed_packages_agree_with_each_other(host: Host) -> None:
@@ -131,6 +136,7 @@ def test_the_watchdog_skips_where_there_is_no_auth_json(host: Host) -> None:
 
 
 def test_the_watchdog_finds_python_when_path_has_none(host: Host) -> None:
+    """B-26: it once named a Python that no image had, and never ran."""
     bare = "env -i PATH=/usr/bin:/bin HOME=/nonexistent CODEX_HOME=/nonexistent"
     watchdog = host.run(f"{bare} /usr/local/bin/codex_auth_refresh.sh --once")
     assert watchdog.rc == 1, watchdog.stderr

@@ -65,6 +65,21 @@ def test_it_starts_as_the_agent_too_and_says_what_it_skips(image: str) -> None:
     assert "not root" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("variable", "code", "words"),
+    [
+        ("WORKSPACE_ID=a/b", 2, "WORKSPACE_ID is 'a/b': allowed are 1 to 128 of a-z, 0-9 and '-'"),
+        ("CODEX_AUTH_REFRESH_OWNER=no", 78, "CODEX_AUTH_REFRESH_OWNER is 'no': give 1"),
+    ],
+)
+def test_a_variable_that_cannot_be_used_is_said_with_what_is_allowed(
+    image: str, variable: str, code: int, words: str
+) -> None:
+    done = run(image, options=("--env", variable))
+    assert done.returncode == code
+    assert words in done.stderr
+
+
 def test_without_a_workspace_id_it_says_what_to_do_in_one_line_and_exits_2(image: str) -> None:
     done = run(image)
     assert done.returncode == 2

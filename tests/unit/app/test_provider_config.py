@@ -56,10 +56,12 @@ def resolve(env: dict[str, str], **changes: Any) -> Selection:
 def test_the_provider_follows_the_documented_order(
     env: dict[str, str], changes: dict[str, Any], provider: str
 ) -> None:
+    """B-15: `openai` means either way to it. B-34: nobody is billed by the platform unasked."""
     assert resolve(env, **changes).provider.name == provider
 
 
 def test_a_model_in_model_provider_is_ignored_and_the_boot_goes_on() -> None:
+    """B-12: older platforms put a model there."""
     assert resolve({**KEY, "MODEL_PROVIDER": "gpt-5.4"}).provider.name == "openai-api"
 
 
