@@ -96,7 +96,7 @@ class CodexAdapter(BaseAdapter):
         """
         env = environment()
         if is_follower(env):
-            await self._follow(env, config.workspace_id, codex_home(env))
+            await self._follow(env, config, codex_home(env))
         self._prepared = configure(env, Path(config.config_path))
 
     async def create_executor(self, config: AdapterConfig) -> AgentExecutor:
@@ -142,13 +142,23 @@ class CodexAdapter(BaseAdapter):
         self._executor = self._codex_executor = executor
         return executor
 
-    async def _follow(self, env: Mapping[str, str], workspace_id: str, home: Path) -> None:
-        """Fetch the tokens that another workspace keeps fresh, now and from now on."""
+    async def _follow(self, env: Mapping[str, str], config: AdapterConfig, home: Path) -> None:
+        """Fetch the tokens that another workspace keeps fresh, now and from now on.
+
+        In the cloud a new workspace has no token of the platform before it has registered, which the runtime
+        does later. So the client for this may register too, where the runtime says with what.
+        """
         server = (env.get("WORKSPACE_SERVER_URL", "").strip() or platform_url(env) or "").rstrip("/")
         if not server:
             log.warning("auth.not_synced", reason="CODEX_AUTH_REFRESH_OWNER is 0, and PLATFORM_URL is off")
             return
-        self._platform = PlatformClient(server, workspace_id, env.get("MOLECULE_ORG_ID", ""))
+        own = getattr(config.heartbeat, "client", None)
+        self._platform = PlatformClient(
+            server,
+            config.workspace_id,
+            env.get("MOLECULE_ORG_ID", ""),
+            registration=own.registration if own is not None and own.base_url == server else None,
+        )
         follower = Follower(home, self._platform.secrets, interval=sync_interval(env))
         await follower.first()
         self._following = asyncio.create_task(follower.run(), name="follower of the account")

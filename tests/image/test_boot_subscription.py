@@ -181,6 +181,23 @@ async def test_a_workspace_with_an_account_of_its_own(
         await until(back, "the watchdog is there again")
 
 
+async def test_a_new_follower_that_has_no_token_of_the_platform_yet_registers_to_fetch_its_account(
+    image: str, model: ResponsesServer, platform: FakePlatform
+) -> None:
+    given = document(1, age=DAY, expires_in=DAY)
+    platform.secret_values = {"CODEX_AUTH_JSON": json.dumps(given)}
+    env = {"CODEX_AUTH_REFRESH_OWNER": "0", "STANDIN_KEY": ""}
+    async with WorkspaceContainer(
+        image, "name: New follower\n", env=env, home_files=home(model), platform=platform
+    ) as workspace:
+        story = await workspace.says("registered with the platform")
+        assert story.index("auth.synced") < story.index("codex.started")
+        model.script(Answer.text("Hello."))
+        assert await workspace.answer("hello") == "Hello."
+        assert model.requests[0].headers["authorization"] == f"Bearer {given['tokens']['access_token']}"
+        assert await workspace.sh("stat -c '%a %U' /configs/.auth_token") == "600 agent"
+
+
 async def test_a_workspace_that_follows_the_account_of_another(
     image: str, model: ResponsesServer, platform: FakePlatform
 ) -> None:
