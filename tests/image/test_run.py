@@ -20,6 +20,12 @@ def test_a_command_runs_as_the_agent_with_nothing_else_on_stdout(image: str) -> 
     assert run(image, "sh", "-c", "echo $HOME").stdout == "/home/agent\n"
 
 
+def test_a_command_reads_what_it_is_given_on_stdin(image: str) -> None:
+    argv = ["docker", "run", "--rm", "--interactive", "--network", "none", image, "cat"]
+    done = subprocess.run(argv, input="given\n", capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout == "given\n"
+
+
 def test_the_exit_code_is_that_of_the_command(image: str) -> None:
     assert run(image, "sh", "-c", "exit 42").returncode == 42
 
