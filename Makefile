@@ -62,6 +62,14 @@ molecule: engine ## Apply the role to containers of Debian 13 and 12, destroy to
 fresh: engine ## Follow the README on a fresh Debian 13 that has root, Python, git and make alone
 	scripts/molecule.sh fresh
 
+.PHONY: molecule-t4
+molecule-t4: build ## Run the conformance gate on a disposable host, and see it notice broken images
+	scripts/molecule.sh t4
+
+.PHONY: conformance
+conformance: build ## Make a disposable T4 host, run the conformance gate on it, and remove it
+	scripts/molecule.sh t4 converge
+
 .PHONY: test
 test: ## Run every test there is
 	scripts/test.sh

@@ -526,6 +526,10 @@ def step_from_json(step: dict[str, Any]) -> Step:
 
 
 def _echo(request: Request) -> Step:
+    """What the last command printed, after a call of one; else what the user said."""
+    last = request.body["input"][-1]
+    if last["type"] == "function_call_output":
+        return Answer([f"It printed {str(last['output']).partition('Output:')[2].strip()}"])
     words = f"You said: {request.last_user_text}".split(" ")
     return Answer([part for word in words for part in (f"{word} ", 0.05)])
 
