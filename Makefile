@@ -36,7 +36,7 @@ lint: venv ## Run every linter and type checker
 
 .PHONY: unit
 unit: venv ## Run the unit tests: no engine needed
-	pytest tests/unit
+	pytest -n auto tests/unit
 
 .PHONY: demo
 demo: build ## Send the image an A2A message, with a stand-in for the model
