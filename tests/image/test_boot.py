@@ -78,7 +78,7 @@ async def leaks_nothing(workspace: WorkspaceContainer, configs: str = "/configs"
         "no secret": "WORKSPACE_ID=test",
     }
     found = await find_secrets(workspace, secrets)
-    assert "environ of molecule-runtim" in found.pop("no secret")
+    assert "environ of the first process" in found.pop("no secret")
     assert found == {"key": set(belong.values()), "token": {token}, "inbound": {inbound}}
 
 

@@ -220,7 +220,7 @@ async def test_each_secret_is_where_it_belongs_and_nowhere_else(
     found = await find_secrets(workspace, {**SECRETS, **GIT, **own, "key": API_KEY})
     assert found.pop("token") == {STATE_TOKEN}
     assert found.pop("inbound") == {"/configs/.platform_inbound_secret"}
-    assert "environ of molecule-runtim" in found.pop("GIT_HTTP_PASSWORD")
+    assert "environ of the first process" in found.pop("GIT_HTTP_PASSWORD")
     found.pop("GIT_HTTP_USERNAME")
     assert {name: places for name, places in found.items() if places} == {}
 

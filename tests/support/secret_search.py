@@ -41,7 +41,7 @@ def look_at_processes():
     for _ in parents:
         family |= {pid for pid, parent in parents.items() if parent in family}
     for process in (pathlib.Path(f"/proc/{pid}") for pid in family):
-        name = read(process / "comm").decode().strip()
+        name = "the first process" if process.name == "1" else read(process / "comm").decode().strip()
         for part in ("environ", "cmdline"):
             look(f"{part} of {name}", read(process / part))
         for descriptor in (process / "fd").glob("*"):
