@@ -36,7 +36,7 @@ lint: venv ## Run every linter and type checker
 
 .PHONY: unit
 unit: venv ## Run the unit tests: no engine needed
-	pytest tests/unit
+	pytest -n auto tests/unit
 
 .PHONY: demo
 demo: build ## Send the image an A2A message, with a stand-in for the model
@@ -58,14 +58,31 @@ build-test: build ## Break the build in every known way, and see it refuse
 molecule: engine ## Apply the role to containers of Debian 13 and 12, destroy to destroy
 	scripts/molecule.sh
 
+.PHONY: fresh
+fresh: engine ## Follow the README on a fresh Debian 13 that has root, Python, git and make alone
+	scripts/molecule.sh fresh
+
+.PHONY: molecule-vm
+molecule-vm: engine ## Make disposable hosts of Debian 13 and 12 workspaces over SSH, destroy to destroy
+	scripts/molecule.sh vm
+
+.PHONY: molecule-t4
+molecule-t4: build ## Run the conformance gate on a disposable host, and see it notice broken images
+	scripts/molecule.sh t4
+
+.PHONY: conformance
+conformance: build ## Make a disposable T4 host, run the conformance gate on it, and remove it
+	scripts/molecule.sh t4 converge
+
 .PHONY: test
 test: ## Run every test there is
 	scripts/test.sh
 
 .PHONY: bench
-bench: build ## Compare this build with a plain Dockerfile, and measure turns, boot and memory
+bench: build ## Compare this build with a plain Dockerfile, and measure turns, boot, memory and runs over SSH
 	bench/run.py $(ARGS)
 	bench/turns.py
+	bench/hosts.py
 
 .PHONY: lock
 lock: ## Compile the requirements anew, with hashes

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Measure runs of playbooks/provision.yml that have nothing to do: over SSH, on 1, 2 and 4 disposable hosts.
 
-Wall time is a median; CPU seconds are those of the controller and its ssh clients. The hosts are containers of
-this machine, so both share its cores: with more of them, the curve is flatter.
+Wall time is a median; CPU seconds are those of the controller and its ssh clients. The hosts are containers
+of this machine, so both share its cores: with more of them, the curve is flatter.
 """
 
 from __future__ import annotations

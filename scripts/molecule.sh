@@ -15,10 +15,12 @@ export MOLECULE_EPHEMERAL_DIRECTORY=$directory/$scenario
 cleanup() {
   rm -rf "$directory"
   # molecule destroys what it made, but not when it is interrupted.
-  docker ps --all --quiet --filter "label=codex-workspace.molecule.run=$MOLECULE_RUN" | xargs --no-run-if-empty docker rm --force --volumes
+  docker ps --all --quiet --filter "label=codex-workspace.molecule.run=$MOLECULE_RUN" | xargs --no-run-if-empty docker rm --force --volumes >/dev/null
 }
 if [[ -z $kept ]]; then
   trap cleanup EXIT
 fi
+# molecule wraps what ansible prints, tables too.
+export COLUMNS=${COLUMNS:-180}
 (umask 077 && mkdir -p "$MOLECULE_EPHEMERAL_DIRECTORY")
 molecule "$command" --scenario-name "$scenario" "$@"

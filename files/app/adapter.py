@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from attachments import Attachments, PlatformFiles
-from auth_follow import CODEX_MUST_NOT_REFRESH, Follower, is_follower
+from auth_follow import CODEX_MUST_NOT_REFRESH, Follower, is_follower, sync_interval
 from child_environment import child_environment
 from codex import Codex, CodexSettings
 from codex_binary import find_codex
+from codex_config import codex_home
 from codex_setup import Prepared, configure
 from conversation import Limits
 from credentials import environment
@@ -88,10 +89,15 @@ class CodexAdapter(BaseAdapter):
     async def setup(self, config: AdapterConfig) -> None:
         """Choose provider and model, and write codex's configuration.
 
+        A follower fetches its tokens first: they may be the only credential there is.
+
         Raises ConfigFileError, ProviderError, AuthJsonError, ConfigTomlError or OSError, each a sentence that
         says what to change.
         """
-        self._prepared = configure(environment(), Path(config.config_path))
+        env = environment()
+        if is_follower(env):
+            await self._follow(env, config, codex_home(env))
+        self._prepared = configure(env, Path(config.config_path))
 
     async def create_executor(self, config: AdapterConfig) -> AgentExecutor:
         """Start codex and put the executor before it. Raises InvalidConfigError and LoginError of codex."""
@@ -99,7 +105,6 @@ class CodexAdapter(BaseAdapter):
             raise RuntimeError("setup comes before create_executor")
         workspace, selection, home = self._prepared.config, self._prepared.selection, self._prepared.home
         bridge, env = workspace.bridge, environment()
-        await self._follow(env, config.workspace_id, home)
         cwd = _WORKSPACE if _WORKSPACE.is_dir() else Path.home()
         self._threads = ThreadStore(configs_dir.resolve() / _THREADS)
         codex = Codex(
@@ -108,7 +113,7 @@ class CodexAdapter(BaseAdapter):
                 cwd=cwd,
                 env={
                     **child_environment(env, selection, workspace.providers, codex_home=str(home)),
-                    **(CODEX_MUST_NOT_REFRESH if self._following is not None else {}),
+                    **(CODEX_MUST_NOT_REFRESH if is_follower(env) else {}),
                 },
                 model=selection.model,
                 sandbox=bridge.sandbox,
@@ -137,16 +142,24 @@ class CodexAdapter(BaseAdapter):
         self._executor = self._codex_executor = executor
         return executor
 
-    async def _follow(self, env: Mapping[str, str], workspace_id: str, home: Path) -> None:
-        """Fetch the tokens that another workspace keeps fresh, now and from now on."""
-        if not is_follower(env):
-            return
+    async def _follow(self, env: Mapping[str, str], config: AdapterConfig, home: Path) -> None:
+        """Fetch the tokens that another workspace keeps fresh, now and from now on.
+
+        In the cloud a new workspace has no token of the platform before it has registered, which the runtime
+        does later. So the client for this may register too, where the runtime says with what.
+        """
         server = (env.get("WORKSPACE_SERVER_URL", "").strip() or platform_url(env) or "").rstrip("/")
         if not server:
             log.warning("auth.not_synced", reason="CODEX_AUTH_REFRESH_OWNER is 0, and PLATFORM_URL is off")
             return
-        self._platform = PlatformClient(server, workspace_id, env.get("MOLECULE_ORG_ID", ""))
-        follower = Follower(home, self._platform.secrets)
+        own = getattr(config.heartbeat, "client", None)
+        self._platform = PlatformClient(
+            server,
+            config.workspace_id,
+            env.get("MOLECULE_ORG_ID", ""),
+            registration=own.registration if own is not None and own.base_url == server else None,
+        )
+        follower = Follower(home, self._platform.secrets, interval=sync_interval(env))
         await follower.first()
         self._following = asyncio.create_task(follower.run(), name="follower of the account")
 

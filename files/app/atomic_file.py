@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 __all__ = ["write_atomically"]
@@ -24,3 +25,13 @@ def write_atomically(path: Path, content: str | bytes, *, mode: int = 0o600) -> 
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    with suppress(OSError):  # it is in place; not every file system can sync a directory
+        _fsync_directory(path.parent)
+
+
+def _fsync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

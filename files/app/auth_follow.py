@@ -2,7 +2,8 @@
 
 A refresh token is single-use: workspaces that each refreshed would lock each other out within seconds (B-24).
 So a follower only fetches, with GET and nothing else, what the platform holds: once before codex starts, then
-hourly.
+hourly, and sooner as long as it has not worked yet: a new workspace has no token for that call before it has
+registered.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
-__all__ = ["CODEX_MUST_NOT_REFRESH", "Follower", "is_follower"]
+__all__ = ["CODEX_MUST_NOT_REFRESH", "Follower", "is_follower", "sync_interval"]
 
 log = structlog.get_logger(__name__)
 
+_INTERVAL: Final = "CODEX_AUTH_SYNC_INTERVAL_SECONDS"
 _HOUR: Final = 3600.0
+_YEAR: Final = 31_536_000
 _FIRST_SECONDS: Final = 10.0
+_FIRST_RETRY: Final = 5.0
 # codex refreshes by itself too, when it meets a 401. The discard port of this machine answers nobody.
 CODEX_MUST_NOT_REFRESH: Final = {"CODEX_REFRESH_TOKEN_URL_OVERRIDE": "http://127.0.0.1:9/follower"}
 
@@ -32,6 +36,19 @@ CODEX_MUST_NOT_REFRESH: Final = {"CODEX_REFRESH_TOKEN_URL_OVERRIDE": "http://127
 def is_follower(env: Mapping[str, str]) -> bool:
     """Whether another workspace refreshes this account."""
     return env.get("CODEX_AUTH_REFRESH_OWNER") == "0"
+
+
+def sync_interval(env: Mapping[str, str]) -> float:
+    """Seconds between two fetches. Raises ValueError for a setting that is no such number."""
+    given = env.get(_INTERVAL, "").strip()
+    if not given:
+        return _HOUR
+    if not given.isascii() or not given.isdigit() or not 1 <= int(given) <= _YEAR:
+        raise ValueError(
+            f"{_INTERVAL} is {given[:40]!r}: give a whole number of seconds from 1 to {_YEAR}, or unset it "
+            f"for {_HOUR:g}"
+        )
+    return float(given)
 
 
 class Follower:
@@ -43,6 +60,7 @@ class Follower:
         self._home = home
         self._fetch = fetch
         self._interval = interval
+        self._has_synced = False
 
     async def first(self) -> None:
         """Fetch once, in bounded time: without the platform the workspace starts with the tokens it has."""
@@ -53,9 +71,11 @@ class Follower:
             log.warning("auth.not_synced", reason=f"the platform did not answer within {_FIRST_SECONDS:g} s")
 
     async def run(self) -> None:
-        """Fetch for ever, each hour."""
+        """Fetch for ever."""
+        retry = _FIRST_RETRY
         while True:
-            await asyncio.sleep(self._interval)
+            await asyncio.sleep(self._interval if self._has_synced else min(retry, self._interval))
+            retry *= 2
             await self.sync()
 
     async def sync(self) -> None:
@@ -68,8 +88,10 @@ class Follower:
                 )
                 return
             name, text = subscription
-            outcome = auth_json.install(self._home, text, f"{name} of the platform")
+            # In a thread: it waits for the disk, and perhaps for a lock.
+            outcome = await asyncio.to_thread(auth_json.install, self._home, text, f"{name} of the platform")
         except Exception as error:  # noqa: BLE001 (whatever fails, the next hour tries again)
             log.warning("auth.not_synced", reason=sanitize_agent_error(error))
             return
+        self._has_synced = True
         log.info("auth.synced", outcome=outcome)

@@ -1,4 +1,8 @@
-"""The root phase of the boot: whose directories are, and which group opens docker's socket."""
+"""The root phase of the boot: whose directories are, and which group opens docker's socket.
+
+The agent can write in these directories, perhaps at this very moment, so root looks at each entry through a
+descriptor and changes just what it has looked at.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,11 @@ import os
 import stat
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
-
-    from entrypoint import Agent
+    from agent_user import Agent
 
 __all__ = ["give", "join_socket_group"]
 
@@ -21,52 +23,71 @@ _HOST_GROUP: Final = "docker-host-{gid}"
 _TOOLS: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 
 
-def give(directories: Iterable[Path], uid: int, gid: int) -> Iterator[str]:
-    """Make the agent the owner of each directory and of all in it; say what was done and what could not be.
+def give(top: Path, agent: Agent, *, seeded: bool) -> list[str]:
+    """Make the agent the owner of `top` and of all in it; lines that say what was done and what was not.
 
-    The agent can write there, so no link is followed, and a file with several names is left alone: one of its
-    names may be outside.
+    A tree of a hundred thousand files is not walked at each boot: where its top is the agent's, so is the
+    rest. Unless it is `seeded`: somebody else puts files there between two boots.
+
+    No link is followed. A file with several names is left alone, since one of them may be outside, and so are
+    sockets and devices, which belong to whoever listens.
     """
-    for directory in directories:
-        try:
-            there = directory.lstat()
-        except OSError:
-            yield f"{directory}: absent"
-            continue
-        # A tree of a hundred thousand files is not walked at each boot: where the top is the agent's, so is
-        # the rest. In /configs it is not: the platform seeds files there as root.
-        if there.st_uid == uid and directory.name != "configs":
-            continue
-        changed, refused = _give_tree(directory, uid, gid)
-        if refused:
-            yield f"{directory}: {refused} entries stay with their owner, it cannot be changed here"
-        if changed:
-            yield f"{directory}: {changed} entries now belong to uid {uid}"
+    try:
+        descriptor = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return [f"{top}: absent"]
+    except OSError as error:
+        return [f"{top}: stays with its owner, it cannot be opened ({error.strerror})"]
+    try:
+        there = Path(f"/proc/self/fd/{descriptor}").readlink()
+        if str(there) != os.path.abspath(top):  # noqa: PTH100 (resolve would follow links)
+            return [f"{top}: stays with its owner, a link leads to {there}"]
+        if os.fstat(descriptor).st_uid == agent.uid and not seeded:
+            return []
+        given, kept = _give_tree(descriptor, agent)
+    finally:
+        os.close(descriptor)
+    lines = []
+    if given:
+        lines.append(f"{top}: {given} entries now belong to {agent.name}")
+    if kept:
+        lines.append(f"{top}: {kept} entries stay with their owner, it cannot be changed here")
+    return lines
 
 
-def _give_tree(top: Path, uid: int, gid: int) -> tuple[int, int]:
+def _give_tree(top: int, agent: Agent) -> tuple[int, int]:
     """Numbers of entries that were given, and that could not be."""
-    changed = refused = 0
+    given = kept = 0
+    try:
+        for path, directories, files, descriptor in os.fwalk(".", dir_fd=top):
+            for name in (*(["."] if path == "." else []), *directories, *files):
+                try:
+                    given += _give_entry(name, descriptor, agent)
+                except OSError:
+                    kept += 1
+    except RecursionError:
+        kept += 1
+    return given, kept
 
-    def one(name: str, directory: int | None) -> None:
-        nonlocal changed, refused
-        try:
-            entry = os.stat(name, dir_fd=directory, follow_symlinks=False)
-            if (entry.st_uid, entry.st_gid) == (uid, gid):
-                return
-            if stat.S_ISREG(entry.st_mode) and entry.st_nlink > 1:
-                refused += 1
-                return
-            os.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False)
-            changed += 1
-        except OSError:
-            refused += 1
 
-    one(str(top), None)
-    for _, directories, files, descriptor in os.fwalk(top, follow_symlinks=False):
-        for name in (*directories, *files):
-            one(name, descriptor)
-    return changed, refused
+def _give_entry(name: str, directory: int, agent: Agent) -> bool:
+    """Whether the entry changed hands. Raises OSError where it cannot."""
+    if os.stat(name, dir_fd=directory, follow_symlinks=False).st_uid == agent.uid:
+        return False
+    descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=directory)
+    try:
+        entry = os.fstat(descriptor)
+        if stat.S_ISLNK(entry.st_mode):
+            os.chown(name, agent.uid, agent.gid, dir_fd=directory, follow_symlinks=False)
+            return True
+        if stat.S_ISREG(entry.st_mode) and entry.st_nlink > 1:
+            raise OSError(f"{name} has {entry.st_nlink} names")
+        if stat.S_ISREG(entry.st_mode) or stat.S_ISDIR(entry.st_mode):
+            os.chown(f"/proc/self/fd/{descriptor}", agent.uid, agent.gid)
+            return True
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def join_socket_group(socket: Path, agent: Agent) -> tuple[Agent, str]:
@@ -81,21 +102,20 @@ def join_socket_group(socket: Path, agent: Agent) -> tuple[Agent, str]:
     if gid in agent.groups:
         return agent, f"{socket}: open to the agent (gid {gid})"
     joined = replace(agent, groups=(*agent.groups, gid))
+    if group := _add_to_group(gid, agent):
+        return joined, f"{socket}: open to the agent, who joined the group {group} (gid {gid})"
+    return joined, f"{socket}: gid {gid} is the agent's in this process only, /etc/group cannot be written"
+
+
+def _add_to_group(gid: int, agent: Agent) -> str | None:
+    """Name of the group, made where there is none of that number; None where /etc/group stays as it is."""
     try:
         group = grp.getgrgid(gid).gr_name
     except KeyError:
         group = _HOST_GROUP.format(gid=gid)
         if not _run("groupadd", "--gid", str(gid), group):
-            return (
-                joined,
-                f"{socket}: gid {gid} is the agent's in this process only, /etc/group cannot be written",
-            )
-    if not _run("usermod", "--append", "--groups", group, agent.name):
-        return (
-            joined,
-            f"{socket}: gid {gid} is the agent's in this process only, /etc/group cannot be written",
-        )
-    return joined, f"{socket}: open to the agent, who joined the group {group} (gid {gid})"
+            return None
+    return group if _run("usermod", "--append", "--groups", group, agent.name) else None
 
 
 def _run(*command: str) -> bool:

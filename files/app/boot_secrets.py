@@ -6,22 +6,24 @@ import os
 import re
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from entrypoint import Agent
+__all__ = ["LOADER", "SecretsError", "of_loader", "of_systemd"]
 
-__all__ = ["SecretsError", "of_loader", "of_systemd"]
-
+LOADER: Final = Path("/configs/secrets.d/load.sh")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECONDS: Final = 30.0
 # What a shell sets by itself, and so no secret of the platform.
-_OF_THE_SHELL: Final = frozenset({"_", "BASH_FUNC", "OLDPWD", "PWD", "SHLVL"})
+_OF_THE_SHELL: Final = frozenset({"_", "OLDPWD", "PWD", "SHLVL"})
+# What the file itself prints goes to stderr, or it would be taken for a variable; what it leaves running
+# holds no end of our pipe.
+_SCRIPT: Final = 'set -e; exec 3>&1 1>&2; source "$1" 3>&-; exec env -0 1>&3'
 
 
-class SecretsError(Exception):
+class SecretsError(ValueError):
     """Secrets that cannot be loaded. The text names the file, never a value."""
 
 
@@ -36,41 +38,48 @@ def of_systemd(env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     try:
         for path in sorted(Path(directory).iterdir()):
             if _VARIABLE.fullmatch(path.name):
-                yield path.name, path.read_text("utf-8").removesuffix("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SecretsError(f"credentials of systemd in {directory} cannot be read: {error}") from error
+                yield path.name, _value(path)
+    except OSError as error:
+        raise SecretsError(
+            f"credentials of systemd in {directory} cannot be read: {error.strerror or error}"
+        ) from error
 
 
-def of_loader(loader: Path, env: Mapping[str, str], agent: Agent | None) -> dict[str, str]:
+def _value(path: Path) -> str:
+    raw = path.read_bytes().removesuffix(b"\n")
+    if b"\0" in raw:
+        raise SecretsError(f"{path} holds a NUL byte, which no variable can: give it as text")
+    return os.fsdecode(raw)
+
+
+def of_loader(env: Mapping[str, str], loader: Path = LOADER) -> dict[str, str]:
     """Variables that sourcing `loader` exports or changes; none where it is absent.
 
-    With `agent` it is sourced with that user's rights: the file is below a directory of the agent, who must
-    not be able to run something as root at the next boot. Raises SecretsError.
+    Not for root: the file is below a directory of the agent, who must not be able to run something as root at
+    the next boot. Raises SecretsError.
     """
-    if not loader.is_file():
-        return {}
-    # What the file itself prints goes to stderr, or it would be taken for a variable.
-    script = 'set -e; exec 3>&1 1>&2; source "$1"; exec env -0 1>&3'
-    identity: dict[str, Any] = {}
-    if agent is not None:
-        identity = {"user": agent.uid, "group": agent.gid, "extra_groups": agent.groups}
     try:
+        if not loader.is_file():
+            return {}
         done = subprocess.run(
-            ["bash", "-c", script, "secrets", loader],
+            ["bash", "-c", _SCRIPT, "secrets", loader],
             env=env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             check=False,
             timeout=_SECONDS,
-            **identity,
         )
-    except (OSError, subprocess.SubprocessError) as error:
-        raise SecretsError(f"{loader} cannot be sourced: {type(error).__name__}") from error
+    except OSError as error:
+        raise SecretsError(f"{loader} cannot be sourced: {error.strerror}") from error
+    except subprocess.TimeoutExpired:
+        raise SecretsError(f"{loader} did not end within {_SECONDS:g} s: correct it") from None
     if done.returncode != 0:
         raise SecretsError(
             f"{loader} failed (exit code {done.returncode}; bash says why above): correct it, or remove it "
             "if there are no such secrets"
         )
+    if not done.stdout:
+        raise SecretsError(f"{loader} ends the shell that sources it: take `exit` out of it")
     after = dict(pair.split("=", 1) for pair in os.fsdecode(done.stdout).split("\0") if "=" in pair)
     return {
         name: value

@@ -23,6 +23,7 @@ from app_server import (
     InvalidConfigError,
     RpcError,
 )
+from codex_log import keep_credentials_out
 from server_requests import ServerRequests
 
 if TYPE_CHECKING:
@@ -190,6 +191,7 @@ class Codex:
         except AppServerError as error:
             self._problem = str(error)
             raise
+        await asyncio.to_thread(keep_credentials_out, self._settings.env)
         try:
             await self._log_in(server)
         except (AppServerError, TimeoutError) as error:

@@ -63,8 +63,12 @@ def find_codex(command: str = "codex", *, path: str | None = None, machine: str 
 
 
 def _is_native(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(_ELF)) == _ELF
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_ELF)) == _ELF
+    except PermissionError:
+        # It can be executed and not read, as the role installs codex: a script could not run so.
+        return True
 
 
 def _candidates(script: Path, package: str, target: str) -> Iterator[Path]:

@@ -7,7 +7,6 @@ else.
 
 from __future__ import annotations
 
-import os
 from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,7 +47,7 @@ _SECRET_VARIABLES: Final = (
     "*ADMIN_TOKEN*",
     "*INBOUND_SECRET*",
     "CODEX_ACCESS_TOKEN",
-    "CODEX_REFRESH_TOKEN*",
+    "CODEX_REFRESH_TOKEN",
     "CP_*",
     "MOLECULE_*TOKEN*",
     "MOLECULE_*SECRET*",
@@ -102,10 +101,7 @@ def write_config_toml(home: Path, config: CodexConfig) -> bool:
     after = render_config_toml(before, config, source=str(path))
     if after == before:
         return False
-    owner = path.stat() if path.exists() else None
-    write_atomically(path, after, mode=owner.st_mode & 0o777 if owner else 0o600)
-    if owner is not None and os.geteuid() == 0:
-        os.chown(path, owner.st_uid, owner.st_gid)
+    write_atomically(path, after, mode=path.stat().st_mode & 0o777 if path.exists() else 0o600)
     return True
 
 

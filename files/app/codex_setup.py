@@ -53,7 +53,7 @@ def configure(
 
     Args:
         env: The environment with its credentials.
-        config_path: The directory of the workspace's config.yaml.
+        config_path: The workspace's config.yaml, or its directory.
         provider: Name of a provider of the registry, in place of what is configured.
         model: A model, in place of the configured one.
         home: CODEX_HOME, where it is not the environment's.
@@ -71,10 +71,10 @@ def configure(
     selection = resolve_provider(workspace, env, codex_home=home)
     if problem := missing_credential(selection, workspace.providers):
         raise ProviderError(problem)
+    subscription = auth_json.given(env) if selection.provider.auth_mode == "chatgpt_subscription" else None
+    if subscription is not None:
+        auth_json.check(subscription[1], subscription[0])
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    subscription = auth_json.given(env)
-    if subscription is not None and selection.provider.auth_mode == "chatgpt_subscription":
-        auth_json.install(home, subscription[1], subscription[0])
     mcp = molecule_mcp_server(env, configs_dir.resolve())
     changed = write_config_toml(
         home,
@@ -85,6 +85,8 @@ def configure(
             secret_variables=[name for one in workspace.providers for name in one.auth_env],
         ),
     )
+    if subscription is not None:
+        auth_json.install(home, subscription[1], subscription[0])
     if selection.provider.auth_mode == "chatgpt_subscription" and env.get("OPENAI_API_KEY", "").strip():
         log.info("credential.unused", variable="OPENAI_API_KEY", reason="the subscription is used")
     log.info(

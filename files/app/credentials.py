@@ -29,8 +29,8 @@ PLATFORM_SECRETS: Final = (
     "CODEX_AUTH_JSON",
     "CODEX_CHATGPT_AUTH_JSON",
     "CP_*",
-    "MOLECULE_*BOOT_TOKEN*",
-    "MOLECULE_LLM_USAGE_TOKEN",
+    "MOLECULE_*SECRET*",
+    "MOLECULE_*TOKEN*",
 )
 
 _handed_over: dict[str, str] = {}

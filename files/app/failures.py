@@ -95,6 +95,12 @@ _BY_TEXT: Final = (
     (re.compile(r"overloaded|high demand", re.IGNORECASE), FailureKind.OVERLOADED),
 )
 _STATUS: Final = re.compile(r"(?:unexpected status|last status:)\s+(\d{3})")
+# A follower's codex is given an address where nobody refreshes tokens (auth_follow.py).
+_FOLLOWER: Final = re.compile(r"http://127\.0\.0\.1:9/follower")
+_OF_A_FOLLOWER: Final = (
+    "the tokens of the account have expired, and another workspace refreshes them "
+    "(CODEX_AUTH_REFRESH_OWNER is 0 here): see whether that one runs and can sign in"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +124,8 @@ def turn_failure(error: dict[str, Any] | None) -> TurnFailure:
     message = str(error.get("message") or "")
     details = str(error.get("additionalDetails") or "")
     text = f"{message} {details}".strip()
+    if _FOLLOWER.search(text):
+        return TurnFailure(FailureKind.UNAUTHORIZED, _OF_A_FOLLOWER)
     kind = _kind(error.get("codexErrorInfo"), text)
     refused = _refusal(message)
     if refused is not None and kind is FailureKind.OTHER:

@@ -1,8 +1,8 @@
 """Which provider and model the workspace uses, out of the registry in `config.yaml` and the environment.
 
 The order (PLATFORM.md 10.5): a provider that is named; the ChatGPT subscription where its credential is
-there; one that serves the model, preferably with its credential set; the first with a credential; the first
-of all.
+there; one that serves the model and has its credential; the first with a credential, so that the one key that
+is given is used; one that serves the model; the first of all.
 """
 
 from __future__ import annotations
@@ -154,8 +154,8 @@ def _found(model: str, providers: Sequence[Provider], credentials: Mapping[str, 
     choices = (
         [provider for provider in satisfied if provider.auth_mode == "chatgpt_subscription"],
         [provider for provider in serving if provider in satisfied],
-        serving,
         satisfied,
+        serving,
         candidates,
     )
     return next(choice[0] for choice in choices if choice)

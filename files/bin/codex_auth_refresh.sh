@@ -72,7 +72,7 @@ check_owner() {
     case ${CODEX_AUTH_REFRESH_OWNER:-1} in
         1) ;;
         0)
-            say "skip: follower: CODEX_AUTH_REFRESH_OWNER is 0, so another workspace refreshes this account"
+            say "skip:follower (CODEX_AUTH_REFRESH_OWNER is 0: another workspace refreshes this account)"
             exit "$EXIT_SKIP"
             ;;
         *)
@@ -119,6 +119,12 @@ run_round() {
 pause() {
     sleep "$1" >/dev/null 2>&1 &
     wait "$!"
+    case $? in
+        126 | 127)
+            say "cannot sleep between two rounds: there is no sleep on PATH (${PATH//[![:print:]]/?}); add its directory"
+            exit "$EXIT_BROKEN"
+            ;;
+    esac
 }
 
 loop() {

@@ -2,4 +2,6 @@
 # MiniMax in codex's config.toml, where it is the provider of the workspace. Kept for those who call it by this name.
 set -euo pipefail
 
-exec "${BASH_SOURCE[0]%/*}/workspace-python" "${BASH_SOURCE[0]%/*}/render_provider_toml.py" "$@"
+here=${BASH_SOURCE[0]%/*}
+[[ $here != "${BASH_SOURCE[0]}" ]] || here=.
+exec "$here/workspace-python" "$here/render_provider_toml.py" "$@"

@@ -27,38 +27,52 @@ def main() -> int:
     parser.add_argument(
         "--workspace-config",
         type=Path,
-        default=Path(os.environ.get("WORKSPACE_CONFIG_PATH") or "/configs"),
         help="config.yaml of the workspace, or its directory; default: $WORKSPACE_CONFIG_PATH, /configs",
     )
     given = parser.parse_args()
     if APP is None:
-        sys.stderr.write(
-            f"render_provider_toml: codex_setup.py is neither in {HERE.parent}/app nor in /app\n"
-        )
-        return 2
+        return refuse(f"codex_setup.py is neither in {HERE.parent}/app nor in /app")
     sys.path.insert(0, str(APP))
+    try:
+        return render(given)
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        return refuse(str(error))
+
+
+def render(given: argparse.Namespace) -> int:
+    """Do what was asked for, with the secrets and the user of the boot: files of root are of no use there."""
     import structlog  # noqa: PLC0415 (of the application's Python)
 
-    from codex_setup import configure  # noqa: PLC0415 (its place is known only now)
+    import agent_user  # noqa: PLC0415 (their place is known only now)
+    import boot_secrets  # noqa: PLC0415
+    from codex_setup import configure  # noqa: PLC0415
 
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     where = given.workspace_config
-    try:
-        prepared = configure(
-            os.environ,
-            where.parent if where.is_file() else where,
-            provider=given.provider,
-            model=given.model,
-            home=given.codex_home,
-        )
-    except (ValueError, OSError) as error:
-        sys.stderr.write(f"render_provider_toml: {error}\n")
-        return 2
+    if where is not None and not where.exists():
+        raise ValueError(f"--workspace-config {where} does not exist: give a config.yaml, or its directory")
+    if os.geteuid() == 0:
+        agent = agent_user.find(os.environ)
+        agent_user.become(agent)
+        os.environ["HOME"] = agent.home
+    prepared = configure(
+        {**os.environ, **boot_secrets.of_loader(os.environ)},
+        where or Path(os.environ.get("WORKSPACE_CONFIG_PATH") or "/configs"),
+        provider=given.provider,
+        model=given.model,
+        home=given.codex_home,
+    )
     selection = prepared.selection
     sys.stdout.write(
         f"{prepared.home}/config.toml: provider {selection.provider.name}, model {selection.model}\n"
     )
     return 0
+
+
+def refuse(reason: str) -> int:
+    """Say why, and give the exit code."""
+    sys.stderr.write(f"render_provider_toml: {reason}\n")
+    return 2
 
 
 if __name__ == "__main__":

@@ -65,7 +65,8 @@ class ActionModule(ActionBase):
 
     Arguments: ``parent`` (ID of the base image), ``role_path``, ``files_dir``, ``layers`` (list of ``name``,
     the ``files`` that it takes from files_dir or the role, other ``values`` that it depends on, ``network``:
-    whether it fetches anything), ``reuse`` (whether existing layers may be used).
+    whether it fetches anything), ``values`` (that all of them depend on), ``reuse`` (whether existing layers
+    may be used).
 
     Returns: ``parent`` (ID of the last image that can be used again), ``reused`` (list of ``name``, ``key``,
     ``id``, ``size`` in bytes) and ``missing`` (list of ``name``, ``inputs``, ``network``). The key of a
@@ -73,7 +74,7 @@ class ActionModule(ActionBase):
     """
 
     _requires_connection = False
-    _VALID_ARGS = frozenset(("parent", "role_path", "files_dir", "layers", "reuse"))
+    _VALID_ARGS = frozenset(("parent", "role_path", "files_dir", "layers", "values", "reuse"))
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Compare the digests of all layers with the labels on the engine's images."""
@@ -83,7 +84,8 @@ class ActionModule(ActionBase):
         parent = str(args["parent"])
         reused: list[dict[str, Any]] = []
         missing: list[dict[str, Any]] = []
-        for layer in args["layers"]:
+        common = args.get("values", [])
+        for layer in ({**each, "values": [*each.get("values", []), *common]} for each in args["layers"]):
             inputs = self._inputs(layer, Path(args["role_path"]), Path(args["files_dir"]), task_vars or {})
             key = layer_key(parent, inputs)
             if not missing and key in images:
@@ -121,6 +123,6 @@ class ActionModule(ActionBase):
                 for name in names
                 if not name.startswith("_") and not TRANSPORT.search(name) and name in task_vars
             },
-            "values": layer.get("values", []),
+            "values": layer["values"],
         }
         return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()

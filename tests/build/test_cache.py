@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,8 +12,6 @@ from support.image_build import BUILD_SECONDS, LAYERS, Builder, docker, inspect
 from support.watchdog import wait_until
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from support.image_build import Build
 
 ONLY_PAYLOAD = {**dict.fromkeys(LAYERS, "reused"), "payload": "built", "smoke": "built"}
@@ -48,7 +47,25 @@ def test_one_byte_of_the_payload_builds_the_payload_and_smoke_and_no_more(
         assert content(build.image, "/app/marker.txt") == marker
 
 
+def test_a_file_that_is_edited_while_the_build_runs_is_never_kept_under_the_key_of_the_old_one(
+    builder: Builder, good: Build
+) -> None:
+    payload = builder.payload("before", {"runtime/README.md": "It makes a runtime layer, which takes time."})
+    build = builder.start(payload)
+    wait_until(lambda: build.containers, "the runtime layer is being built")
+    marker = Path(payload["codex_workspace_files_dir"]) / "app/marker.txt"
+    marker.write_text("after")
+    build.process.wait(BUILD_SECONDS)
+    assert "layer payload was changed after the build had started" in build.refusal(after_start=True)
+    marker.write_text("before")
+    again = builder.run(payload)
+    assert again.process.returncode == 0, again.end
+    assert again.layers == ONLY_PAYLOAD
+    assert content(again.image, "/app/marker.txt") == "before"
+
+
 def test_builds_side_by_side_each_give_their_own_image(builder: Builder, good: Build) -> None:
+    """B-37: fixed names on a shared engine collide."""
     builds = {marker: builder.start(builder.payload(marker)) for marker in ("left", "right")}
     for marker, build in builds.items():
         assert build.process.wait(BUILD_SECONDS) == 0, build.end

@@ -28,6 +28,7 @@ def runtime_wheel(directory: Path) -> Path:
 
 
 def test_the_runtime_comes_from_its_index_in_the_pinned_version(builder: Builder, tmp_path: Path) -> None:
+    """B-27: the public index has a package of that name by somebody else."""
     wheel = runtime_wheel(tmp_path)
     with PrivateIndex(tmp_path, {wheel.name: wheel.read_bytes()}) as index:
         settings = {

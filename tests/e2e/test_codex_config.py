@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
 
+from app_server import InvalidConfigError
 from codex_config import CodexConfig, McpServer, render_config_toml, write_config_toml
 from provider_config import resolve_provider
 from support.codex_workbench import API_KEY, Workbench
@@ -28,6 +30,7 @@ _ENV = {
 
 @pytest.mark.parametrize("name", ["openai-subscription", "openai-api", "minimax-token-plan", "platform"])
 async def test_every_arm_is_accepted_by_the_pinned_binary(tmp_path: Path, codex: Path, name: str) -> None:
+    """B-14: version 0.130 no longer starts with the chat wire."""
     selection = resolve_provider(load_workspace_config(None), {**_ENV, "LLM_PROVIDER": name})
     bench = Workbench(tmp_path, "")
     mcp = McpServer("molecule", "/bin/true", ["-m", "x"], {"A": "b"}, ["PYTHONPATH"])
@@ -35,6 +38,34 @@ async def test_every_arm_is_accepted_by_the_pinned_binary(tmp_path: Path, codex:
     async with bench:
         # A configuration that does not parse fails here, and not at `initialize` (CODEX.md 11).
         await bench.codex.thread("shared")
+
+
+@pytest.mark.parametrize(
+    ("own", "wrong"),
+    [
+        ('[model_providers.own]\nname = "own"\nwire_api = "chat"\n', "wire_api"),
+        ("[mcp_servers.own]\nargs = []\n", "[mcp_servers.own]"),
+        ('model_reasoning_effort = ["high"]\n', "model_reasoning_effort"),
+        ('[shell_environment_policy]\ninherit = "everything"\n', "inherit"),
+    ],
+)
+async def test_what_only_codex_knows_to_be_wrong_is_refused_with_the_line_and_left_as_it_is(
+    tmp_path: Path, codex: Path, own: str, wrong: str
+) -> None:
+    """codex itself goes on with its defaults, that is without the workspace's provider (CODEX.md 11)."""
+    selection = resolve_provider(load_workspace_config(None), {**_ENV, "LLM_PROVIDER": "platform"})
+    bench = Workbench(tmp_path, "")
+    path = bench.codex_home / "config.toml"
+    path.write_text(own)
+    write_config_toml(bench.codex_home, CodexConfig(selection))
+    text = path.read_text()
+    with pytest.raises(InvalidConfigError) as caught:
+        await bench.codex.start()
+    await bench.executor.close()
+    place = re.search(rf"{re.escape(str(path))}:(\d+):\d+: ", str(caught.value))
+    assert place is not None
+    assert text.splitlines()[int(place.group(1)) - 1].startswith(wrong)
+    assert path.read_text() == text
 
 
 async def test_what_codex_adds_to_the_file_survives_the_next_rendering(tmp_path: Path, codex: Path) -> None:

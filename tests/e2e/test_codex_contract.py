@@ -81,6 +81,7 @@ def test_the_binary_is_the_pinned_one(codex: Path, tmp_path: Path) -> None:
 
 
 def test_every_request_of_the_server_has_an_answer_of_its_own_shape(schema: CodexSchema) -> None:
+    """B-5: a request that nobody answers stalls the turn."""
     assert schema.methods("ServerRequest") == set(_ASKED) | _REFUSED
     for sandbox in ("danger-full-access", "workspace-write", "read-only"):
         answer = ServerRequests(sandbox=sandbox, trusted_mcp_servers=["molecule"])
@@ -90,6 +91,7 @@ def test_every_request_of_the_server_has_an_answer_of_its_own_shape(schema: Code
 
 
 def test_every_notification_that_we_handle_exists(schema: CodexSchema) -> None:
+    """B-21: a new version of codex renamed them, and replies were empty."""
     message = turns.Turn.__init__
     handled = {
         line.split('"')[1] for line in inspect.getsource(message).splitlines() if line.strip().startswith('"')
@@ -103,7 +105,10 @@ def test_every_notification_that_we_handle_exists(schema: CodexSchema) -> None:
 async def test_all_that_goes_over_the_wire_in_a_lively_session_validates(
     tmp_path: Path, model: ResponsesServer, schema: CodexSchema, codex: Path
 ) -> None:
-    """A relay before the real binary writes every line down; the session uses all our requests."""
+    """B-3: `initialized` is among it.
+
+    A relay before the real binary writes every line down; the session uses all our requests.
+    """
     record = tmp_path / "wire.jsonl"
     relay = [sys.executable, "-m", "support.codex_relay", str(record), str(codex), "app-server"]
     gate = Gate()

@@ -89,6 +89,7 @@ async def test_a_failure_after_the_first_message_was_answered_fails_only_the_sec
 async def test_a_silent_turn_is_given_up_and_the_thread_is_resumed_in_a_new_child(
     tmp_path: Path, model: ResponsesServer
 ) -> None:
+    """B-8: a child that is kept after that lets each later turn time out as well."""
     model.script(Answer.text("Noted."), Silence(), Answer.text("Blue."))
     async with Workbench(tmp_path, model.base_url, limits=Limits(inactivity=1.0)) as bench:
         await bench.send("my colour is blue").completed()
@@ -99,6 +100,15 @@ async def test_a_silent_turn_is_given_up_and_the_thread_is_resumed_in_a_new_chil
         assert await bench.send("which colour?").completed() == "Blue."
         assert bench.codex.pid != pid
         assert model.requests[2].user_texts[0] == "my colour is blue"
+
+
+async def test_a_turn_that_shows_signs_of_life_may_take_longer_than_silence_may(
+    tmp_path: Path, model: ResponsesServer
+) -> None:
+    """B-7: a limit for the whole turn kills healthy work."""
+    model.script(Answer([part for _ in range(40) for part in ("x", 0.05)]))
+    async with Workbench(tmp_path, model.base_url, limits=Limits(inactivity=1.0)) as bench:
+        assert await bench.send("take your time").completed() == "x" * 40
 
 
 async def test_a_turn_has_a_limit_in_all_however_lively_it_is(tmp_path: Path, model: ResponsesServer) -> None:

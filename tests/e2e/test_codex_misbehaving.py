@@ -32,6 +32,7 @@ def starts(tmp_path: Path) -> int:
 
 
 async def test_a_line_of_five_megabytes_is_read(tmp_path: Path) -> None:
+    """B-4: a reader with asyncio's own limit dies of it, and nobody is told."""
     async with bench(tmp_path, "huge") as workbench:
         assert await workbench.send("hello").completed() == "x" * 5_000_000
 
@@ -98,6 +99,7 @@ async def test_a_command_that_is_not_there_says_so(tmp_path: Path) -> None:
 async def test_output_that_ends_while_the_child_lives_fails_the_turn_and_replaces_the_child(
     tmp_path: Path,
 ) -> None:
+    """B-6: an end of the output that counts as a good one leaves the next turn waiting for ever."""
     async with bench(tmp_path, "eof") as workbench:
         sent = workbench.send("hello")
         assert "closed its output without ending" in await sent.failed()

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.anyio
 async def test_a_message_in_the_middle_of_a_turn_is_steered_into_it_and_gets_its_own_answer(
     tmp_path: Path, model: ResponsesServer
 ) -> None:
+    """B-35: behind a long turn a person waits for minutes."""
     gate = Gate()
     model.script(Answer(["Answer to", gate, " one."]), Answer.text("Answer to two."))
     async with Workbench(tmp_path, model.base_url) as bench:

@@ -103,6 +103,7 @@ async def test_the_conversation_goes_on_from_turn_to_turn(tmp_path: Path, model:
 async def test_a_command_runs_without_asking_and_outside_of_a_sandbox(
     tmp_path: Path, model: ResponsesServer
 ) -> None:
+    """B-22: codex's own sandbox cannot start in a container."""
     outside = tmp_path / "outside.txt"
     model.script(Call("exec_command", {"cmd": f"echo written > {outside}; echo seen"}), Answer.text("Done."))
     async with Workbench(tmp_path, model.base_url) as bench:

@@ -1,4 +1,4 @@
-"""A running container of the image under test, as testinfra's host when no other is named."""
+"""A running container of the image under test, as testinfra's host when no other is named, and stand-ins."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING
 import pytest
 import testinfra
 
+from support.fake_platform import FakePlatform, Peer
+from support.responses_server import ResponsesServer
+from support.workspace_container import gateway
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     from testinfra.host import Host
 
@@ -82,3 +86,30 @@ def host(request: pytest.FixtureRequest) -> Host:
         options = {name: request.config.getoption(name) for name in ("sudo", "ssh_config", "ssh_extra_args")}
         return testinfra.get_host(named, **options)
     return testinfra.get_host(named or f"docker://root@{request.getfixturevalue('container')}")
+
+
+@pytest.fixture(scope="module")
+async def standin() -> AsyncIterator[ResponsesServer]:
+    async with ResponsesServer(host=await gateway()) as server:
+        yield server
+
+
+@pytest.fixture
+async def model(standin: ResponsesServer) -> AsyncIterator[ResponsesServer]:
+    """The stand-in, with the requests of this test alone; whatever it is asked unexpectedly fails it."""
+    standin.requests.clear()
+    standin.failures.clear()
+    standin.responder = None
+    yield standin
+    standin.check()
+
+
+@pytest.fixture
+async def platform() -> AsyncIterator[FakePlatform]:
+    """A platform with a peer of the workspace; whatever no workspace should have done fails the test."""
+    running = FakePlatform("test")
+    running.add_peer(Peer("ws-b", "Bee", role="tester", parent_id="ws-parent"))
+    await running.start(await gateway())
+    yield running
+    await running.stop()
+    running.check()

@@ -7,6 +7,7 @@ and ``--hosts=ssh://NAME --sudo --target=host`` for one that is no image.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -40,6 +41,14 @@ def test_codex_is_exactly_the_pinned_version(host: Host) -> None:
 def test_codex_is_where_the_seed_says(host: Host) -> None:
     assert host.file("/usr/lib/node_modules/@openai/codex").is_directory
     assert host.file("/usr/bin/codex").is_symlink
+
+
+def test_the_agent_runs_codex_and_cannot_read_it(host: Host) -> None:
+    """Or the model's commands could read the vendor's key in the environment of codex."""
+    (binary,) = host.check_output(
+        "find /usr/lib/node_modules/@openai -type f -path '*/vendor/*/codex/codex'"
+    ).splitlines()
+    assert (host.file(binary).mode, host.file(binary).user) == (0o711, "root")
 
 
 def test_node_is_version_20(host: Host) -> None:
@@ -107,13 +116,15 @@ def test_the_requirements_can_be_imported_by_the_agent(host: Host, target: Targe
     assert host.run(f"gosu agent {target.python} -c 'import %s'", module).rc == 0
 
 
-def test_installed_packages_are_compiled_since_the_agent_cannot_write_bytecode(
-    host: Host, target: Target
+@pytest.mark.parametrize("module", ["a2a", "asyncio", "entrypoint"])
+def test_all_that_a_start_imports_is_compiled_since_the_agent_cannot_write_bytecode(
+    host: Host, target: Target, module: str
 ) -> None:
-    where = host.check_output(f"{target.python} -c 'import a2a; print(a2a.__path__[0])'")
-    sources = host.check_output("find %s -name '*.py' | wc -l", where)
+    code = f"import sys; sys.path.append('/app'); import {module}; print({module}.__file__)"
+    directory = str(Path(host.check_output(f"{target.python} -B -c %s", code)).parent)
+    sources = host.check_output("find %s -name '*.py' | wc -l", directory)
     assert int(sources) > 0
-    assert host.check_output("find %s -name '*.pyc' | wc -l", where) == sources
+    assert host.check_output("find %s -name '*.pyc' | wc -l", directory) == sources
 
 
 def test_installed_packages_agree_with_each_other(host: Host, target: Target) -> None:
@@ -141,6 +152,7 @@ def test_the_watchdog_skips_where_there_is_no_auth_json(host: Host) -> None:
 
 
 def test_the_watchdog_finds_python_when_path_has_none(host: Host) -> None:
+    """B-26: it once named a Python that no image had, and never ran."""
     bare = "env -i PATH=/usr/bin:/bin HOME=/nonexistent CODEX_HOME=/nonexistent"
     watchdog = host.run(f"{bare} /usr/local/bin/codex_auth_refresh.sh --once")
     assert watchdog.rc == 1, watchdog.stderr

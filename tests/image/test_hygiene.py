@@ -67,8 +67,11 @@ def test_no_log_is_left(host: Host) -> None:
     assert host.check_output("find /var/log -type f -size +0") == ""
 
 
-def test_no_bytecode_is_left_but_that_of_installed_packages(host: Host) -> None:
-    assert host.check_output("find / -xdev -name __pycache__ -not -path '*-packages/*'") == ""
+def test_no_bytecode_is_left_but_that_of_packages_the_standard_library_and_the_application(
+    host: Host,
+) -> None:
+    left = "-not -path '*-packages/*' -not -path '*/lib/python3.11/*' -not -path '/app/*'"
+    assert host.check_output(f"find / -xdev -name __pycache__ {left}") == ""
 
 
 def test_the_machine_id_is_empty(host: Host) -> None:

@@ -101,6 +101,11 @@ class Sent:
         """The newest state."""
         return self.states[-1]
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the task has ended."""
+        return bool(self.states) and self.state in _TERMINAL
+
     async def until(self, condition: Callable[[Sent], bool]) -> Self:
         """Wait for `condition`, or for the end of the stream, whichever comes first, and assert it."""
         async with asyncio.timeout(PATIENCE), self._changed:
@@ -112,7 +117,7 @@ class Sent:
 
     async def ended(self) -> Self:
         """Wait for the task's end."""
-        return await self.until(lambda sent: bool(sent.states) and sent.state in _TERMINAL)
+        return await self.until(lambda sent: sent.is_over)
 
     async def completed(self) -> str:
         """Wait for the end, assert that it is a success, and return the answer."""

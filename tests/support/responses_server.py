@@ -264,9 +264,7 @@ class ResponsesServer:
         request_line, *lines = head.rstrip("\r\n").split("\r\n")
         method, target, _ = request_line.split(" ", 2)
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        if headers.get("upgrade", "").lower() == "websocket":
-            # The built-in provider tries a WebSocket first; 426 sends it to plain HTTP at once.
-            await self._error(writer, HttpError(426, "no WebSocket here"))
+        if await self._is_no_turn(method, target, headers, writer):
             return True
         length = int(headers.get("content-length", "0"))
         if length > _BODY_LIMIT:
@@ -292,6 +290,20 @@ class ResponsesServer:
             await self._error(writer, HttpError(401, "Incorrect API key provided", "invalid_api_key"))
             return True
         return await self._answer(request, writer)
+
+    async def _is_no_turn(
+        self, method: str, target: str, headers: dict[str, str], writer: asyncio.StreamWriter
+    ) -> bool:
+        """Answer what codex asks beside its turns, and return whether it was that."""
+        if headers.get("upgrade", "").lower() == "websocket":
+            # The built-in provider tries a WebSocket first; 426 sends it to plain HTTP at once.
+            await self._error(writer, HttpError(426, "no WebSocket here"))
+            return True
+        if (method, target.partition("?")[0]) == ("GET", "/v1/models"):
+            # With a subscription codex asks which models there are. It knows some by itself.
+            await self._json(writer, 200, {"models": []})
+            return True
+        return False
 
     def _problem_with_request(self, method: str, target: str, headers: dict[str, str]) -> str | None:
         if method != "POST" or target != "/v1/responses":
@@ -325,9 +337,13 @@ class ResponsesServer:
         return False
 
     async def _error(self, writer: asyncio.StreamWriter, error: HttpError) -> None:
-        body = json.dumps({"error": {"message": error.message, "type": "error", "code": error.code}}).encode()
+        body = {"error": {"message": error.message, "type": "error", "code": error.code}}
+        await self._json(writer, error.status, body)
+
+    async def _json(self, writer: asyncio.StreamWriter, status: int, document: dict[str, Any]) -> None:
+        body = json.dumps(document).encode()
         writer.write(
-            f"HTTP/1.1 {error.status} Stand-in\r\ncontent-type: application/json\r\n"
+            f"HTTP/1.1 {status} Stand-in\r\ncontent-type: application/json\r\n"
             f"content-length: {len(body)}\r\n\r\n".encode()
             + body
         )
@@ -510,6 +526,10 @@ def step_from_json(step: dict[str, Any]) -> Step:
 
 
 def _echo(request: Request) -> Step:
+    """What the last command printed, after a call of one; else what the user said."""
+    last = request.body["input"][-1]
+    if last["type"] == "function_call_output":
+        return Answer([f"It printed {str(last['output']).partition('Output:')[2].strip()}"])
     words = f"You said: {request.last_user_text}".split(" ")
     return Answer([part for word in words for part in (f"{word} ", 0.05)])
 

@@ -1,12 +1,24 @@
-"""A strict OAuth token endpoint on loopback, which takes a refresh token only once."""
+"""A strict OAuth token endpoint on loopback, which takes a refresh token only once.
+
+The watchdog sends tokens over plain HTTP to loopback only, so for a workspace in a container the endpoint
+runs by itself in the same network, and prints a line for each request:
+
+    python3 token_endpoint.py --port 9000 --grant rt-first --hold-until /tmp/released
+
+Only the standard library, so that it runs in the image.
+"""
 
 from __future__ import annotations
 
+import argparse
 import base64
 import json
+import sys
 import threading
+import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -64,7 +76,7 @@ class TokenEndpoint:
     one. `faults` lists what a request got wrong: a test that ends with any has failed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.grants: set[str] = set()
         self.used: set[str] = set()
         self.replies: list[Reply] = []
@@ -79,7 +91,7 @@ class TokenEndpoint:
         self._arrived = threading.Semaphore(0)
         self._released = threading.Event()
         self._released.set()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
 
     @property
@@ -173,3 +185,29 @@ class TokenEndpoint:
                 """Keep the test's output clean."""
 
         return Handler
+
+
+def main() -> None:
+    """Serve until the process ends."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--grant", action="append", default=[], help="a refresh token that is accepted, once")
+    parser.add_argument("--hold-until", type=Path, help="answer nothing before this file is there")
+    options = parser.parse_args()
+
+    def before_answer() -> None:
+        sys.stdout.write(f"asked {len(endpoint.seen)} times, {len(endpoint.faults)} faults\n")
+        sys.stdout.flush()
+        while options.hold_until and not options.hold_until.exists():
+            time.sleep(0.05)
+
+    with TokenEndpoint(options.port) as endpoint:
+        endpoint.grants.update(options.grant)
+        endpoint.before_answer = before_answer
+        sys.stdout.write("serving\n")
+        sys.stdout.flush()
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

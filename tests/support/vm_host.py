@@ -43,6 +43,8 @@ async def _run(*command: str, stdin: str = "", cwd: Path = ROOT) -> tuple[int, s
     process = await asyncio.create_subprocess_exec(
         *command,
         cwd=cwd,
+        # Molecule asks for colours.
+        env={**os.environ, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"},
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

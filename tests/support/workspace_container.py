@@ -1,7 +1,7 @@
-"""A workspace in a real container of the image, with the model stand-in in this process.
+"""A workspace in a real container of the image, with the stand-ins for model and platform in this process.
 
-The stand-in listens on the gateway of docker's bridge, so that a test can hold and script its streams; files
-go in by `docker cp`, so that the engine need not see this machine's directories.
+They listen on the gateway of docker's bridge, so that a test can hold and script what they answer; files go
+in by `docker cp`, so that the engine need not see this machine's directories.
 """
 
 from __future__ import annotations
@@ -11,20 +11,25 @@ import contextlib
 import io
 import ipaddress
 import json
+import re
 import tarfile
 import uuid
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 from a2a.client import ClientConfig, ClientFactory
+from a2a.client.errors import A2AClientError
 from a2a.types import Message, Part, Role, SendMessageRequest
 
 from support.codex_workbench import API_KEY, PATIENCE, Sent
+from support.runtime_process import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from a2a.client import Client
+
+    from support.fake_platform import FakePlatform
 
 __all__ = ["CONFIG", "WorkspaceContainer", "docker", "gateway", "send", "until"]
 
@@ -90,10 +95,13 @@ class WorkspaceContainer:
         config: Text of /configs/config.yaml.
         env: Variables of the container; WORKSPACE_ID and PLATFORM_URL=off are set too.
         options: More options of `docker create`.
-        mounts: Which of the directories are volumes.
+        mounts: Which of the directories are volumes; those with `:ro` behind it cannot be written.
+        files: Text by path below /configs, put there beside config.yaml.
         home_files: Text by path below /home/agent, put there before the first start.
         owner: Who owns /configs before the first start, as the platform may have left it.
         port: The port that it serves on inside.
+        platform: The platform that it registers with.
+        network: A container whose network it shares, and which publishes its port.
     """
 
     def __init__(
@@ -104,16 +112,29 @@ class WorkspaceContainer:
         env: Mapping[str, str] | None = None,
         options: Sequence[str] = (),
         mounts: Sequence[str] = ("/configs", "/home/agent", "/workspace"),
+        files: Mapping[str, str] | None = None,
         home_files: Mapping[str, str] | None = None,
         owner: int = 0,
         port: int = 8000,
+        platform: FakePlatform | None = None,
+        network: str = "",
     ) -> None:
         self.name = f"codex-workspace-test-{uuid.uuid4().hex[:10]}"
         self._image = image
         self._config = config
-        self._env = {"WORKSPACE_ID": "test", "PLATFORM_URL": "off", "STANDIN_KEY": API_KEY, **(env or {})}
+        self._env = {"WORKSPACE_ID": "test", "PLATFORM_URL": "off", "STANDIN_KEY": API_KEY}
+        self._published = ""
+        if platform is not None:
+            # The platform dials the same port after each start, as it does where an address is given.
+            self._published = "" if network else str(free_port())
+            url = f"http://localhost:{self._published}"
+            self._env |= {"WORKSPACE_ID": platform.self_id, "PLATFORM_URL": platform.url}
+            self._env |= {"MOLECULE_WORKSPACE_URL": url} if self._published else {}
+        self._env |= env or {}
+        self._network = network
+        self._files = files or {}
         self._options = options
-        self._volumes = {f"{self.name}{mount.replace('/', '-')}": mount for mount in mounts}
+        self._volumes = {f"{self.name}{re.sub('[/:]', '-', mount)}": mount for mount in mounts}
         self._home_files = home_files or {}
         self._owner = owner
         self._inside_port = port
@@ -124,7 +145,7 @@ class WorkspaceContainer:
     async def __aenter__(self) -> Self:
         try:
             await self._create()
-            await self.put("/configs", {"config.yaml": self._config}, self._owner)
+            await self.put("/configs", {"config.yaml": self._config, **self._files}, self._owner)
             if self._home_files:
                 await self.put("/home/agent", self._home_files, _AGENT_UID)
             await self.start()
@@ -133,7 +154,10 @@ class WorkspaceContainer:
             raise
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
+        if kind is not None:
+            # Shown with a test that failed, and with no other.
+            print(await docker("logs", self.name, check=False))
         for http in (self.http, *self._of_clients):
             await http.aclose()
         await docker("rm", "--force", self.name, check=False)
@@ -142,9 +166,10 @@ class WorkspaceContainer:
     async def _create(self) -> None:
         volumes = [f"--volume={volume}:{mount}" for volume, mount in self._volumes.items()]
         variables = [f"--env={name}={value}" for name, value in self._env.items()]
-        publish = f"--publish=127.0.0.1::{self._inside_port}"
+        publish = f"--publish=127.0.0.1:{self._published}:{self._inside_port}"
+        network = f"--network=container:{self._network}" if self._network else publish
         # The image's own health check, asked for more often than every 30 s.
-        own = ("--name", self.name, publish, "--health-interval=1s")
+        own = ("--name", self.name, network, "--health-interval=1s")
         await docker("create", *own, *volumes, *variables, *self._options, self._image)
 
     async def put(self, directory: str, files: Mapping[str, str], owner: int) -> None:
@@ -159,15 +184,28 @@ class WorkspaceContainer:
             for path, text in files.items():
                 entry = tarfile.TarInfo(path)
                 content = text.encode()
-                entry.size, entry.mode, entry.uid, entry.gid = len(content), 0o644, owner, owner
+                # The platform leaves what begins with a dot, its tokens, to their owner alone.
+                mode = 0o600 if path.startswith(".") else 0o644
+                entry.size, entry.mode, entry.uid, entry.gid = len(content), mode, owner, owner
                 tar.addfile(entry, io.BytesIO(content))
-        await docker("cp", "-", f"{self.name}:{directory}", stdin=archive.getvalue())
+        volume = next((name for name, mount in self._volumes.items() if mount == f"{directory}:ro"), None)
+        if volume is None:
+            await docker("cp", "-", f"{self.name}:{directory}", stdin=archive.getvalue())
+            return
+        # Nothing is copied into what a container cannot write, so another one does it.
+        other = f"{self.name}-writer"
+        await docker("create", "--name", other, f"--volume={volume}:{directory}", self._image)
+        try:
+            await docker("cp", "-", f"{other}:{directory}", stdin=archive.getvalue())
+        finally:
+            await docker("rm", "--force", other)
 
     async def start(self) -> None:
         """Start it and wait until it serves; the published port is another one each time."""
         await docker("start", self.name)
         await self.http.aclose()
-        published = (await docker("port", self.name, f"{self._inside_port}/tcp")).splitlines()[0]
+        publisher = self._network or self.name
+        published = (await docker("port", publisher, f"{self._inside_port}/tcp")).splitlines()[0]
         self.url = f"http://{published}"
         self.http = httpx.AsyncClient(base_url=self.url, timeout=PATIENCE)
         await until(self._serves, "the workspace serves")
@@ -178,6 +216,11 @@ class WorkspaceContainer:
         await self._create()
         await self.start()
 
+    async def restart(self) -> None:
+        """End it at once, and start it again."""
+        await docker("kill", self.name, check=False)
+        await self.start()
+
     async def _serves(self) -> bool:
         with contextlib.suppress(httpx.TransportError):
             await self.http.get("/healthz")
@@ -185,6 +228,15 @@ class WorkspaceContainer:
         if not (await self.state())["Running"]:
             raise AssertionError(f"it ended: {await self.logs()}")
         return False
+
+    async def says(self, words: str) -> str:
+        """Wait until it has logged a line with `words`; returns the whole log."""
+
+        async def said() -> bool:
+            return words in await self.logs()
+
+        await until(said, f"it says {words!r}")
+        return await self.logs()
 
     async def state(self) -> dict[str, Any]:
         """The engine's word on the container: Running, ExitCode, Health."""
@@ -258,10 +310,15 @@ def send(client: Client, text: str = "", parts: Sequence[Part] = ()) -> Sent:
 
 
 async def _read(client: Client, message: Message, sent: Sent) -> None:
-    async for event in client.send_message(SendMessageRequest(message=message)):
-        async with sent._changed:
-            sent.take(getattr(event, str(event.WhichOneof("payload"))))
-            sent._changed.notify_all()
+    try:
+        async for event in client.send_message(SendMessageRequest(message=message)):
+            async with sent._changed:
+                sent.take(getattr(event, str(event.WhichOneof("payload"))))
+                sent._changed.notify_all()
+    except A2AClientError:
+        # A container that ends takes the rest of a stream with it, but not what the client waits for.
+        if not sent.is_over:
+            raise
 
 
 def _parents(path: str) -> list[str]:

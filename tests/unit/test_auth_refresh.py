@@ -24,21 +24,7 @@ from support.watchdog import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-
-@pytest.fixture
-def endpoint() -> Iterator[TokenEndpoint]:
-    with TokenEndpoint() as served:
-        served.grants.add(REFRESH_TOKEN)
-        yield served
-
-
-@pytest.fixture
-def home(tmp_path: Path, endpoint: TokenEndpoint) -> Iterator[Home]:
-    home = Home(tmp_path / "codex", endpoint.url)
-    yield home
-    home.close()
+    from collections.abc import Callable
 
 
 # --- refreshed ----------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -26,24 +25,6 @@ from support.watchdog import (
     children,
     wait_until,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture
-def endpoint() -> Iterator[TokenEndpoint]:
-    with TokenEndpoint() as served:
-        served.grants.add(REFRESH_TOKEN)
-        yield served
-
-
-@pytest.fixture
-def home(tmp_path: Path, endpoint: TokenEndpoint) -> Iterator[Home]:
-    home = Home(tmp_path / "codex", endpoint.url)
-    yield home
-    home.close()
-
 
 # --- options and settings -----------------------------------------------------------------------------------
 
@@ -190,6 +171,31 @@ class Machine:
             **{"PATH": str(self.bin), "CODEX_PYTHON": "", **environment},
         )
 
+    def replace_module(self, source: str) -> None:
+        """Let every round do something else."""
+        self.put("bin/python3")
+        app = self.root / "files/app"
+        app.unlink()
+        app.mkdir()
+        (app / "codex_auth_refresh.py").write_text(source)
+
+    def delays(self, count: int, *options: str) -> list[str]:
+        """Run without a pause, until it has wanted to sleep `count` times: for how long each time."""
+        slept = self.root / "slept"
+        (self.bin / "sleep").unlink()
+        (self.bin / "sleep").write_text(
+            f'#!/bin/sh\necho "$1" >>"{slept}"\n'
+            f'[ "$(/usr/bin/wc -l <"{slept}")" -lt {count} ] || kill -TERM "$PPID"\n'
+        )
+        (self.bin / "sleep").chmod(0o755)
+        self.home.run(
+            command=[str(self.entry), *options],
+            PATH=str(self.bin),
+            CODEX_PYTHON="",
+            CODEX_AUTH_REFRESH_INTERVAL_SECONDS="500",
+        )
+        return slept.read_text().split()[:count]
+
     def last_used(self) -> str:
         return self.used.read_text().splitlines()[-1]
 
@@ -294,33 +300,45 @@ def test_the_module_needs_nothing_newer_than_python_3_9() -> None:
 # --- the loop -----------------------------------------------------------------------------------------------
 
 
+def below(pid: int) -> list[int]:
+    """Return the live processes below a process, all generations."""
+    return [each for child in children(pid) for each in (child, *below(child))]
+
+
 def sleeper(pid: int) -> list[int]:
     found = []
-    for child in children(pid):
+    for child in below(pid):
         with suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
             if Path(f"/proc/{child}/cmdline").read_bytes().startswith(b"sleep"):
                 found.append(child)
     return found
 
 
+LOOPS = pytest.mark.parametrize("options", [[], ["--supervise"]], ids=["loop", "supervised"])
+
+
+@LOOPS
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_ends_the_sleeping_loop_and_leaves_no_child(home: Home, number: signal.Signals) -> None:
-    loop = home.start()
+def test_a_signal_ends_the_sleeping_loop_and_leaves_no_child(
+    home: Home, number: signal.Signals, options: list[str]
+) -> None:
+    loop = home.start(*options)
     wait_until(lambda: sleeper(loop.pid), "the loop sleeps")
-    (child,) = sleeper(loop.pid)
+    left = below(loop.pid)
     loop.process.send_signal(number)
     assert loop.result()[0] == -number
-    assert not Path(f"/proc/{child}").exists()
+    assert [pid for pid in left if Path(f"/proc/{pid}").exists()] == []
 
 
+@LOOPS
 def test_sigterm_ends_the_loop_only_after_tokens_under_way_are_saved(
-    home: Home, endpoint: TokenEndpoint
+    home: Home, endpoint: TokenEndpoint, options: list[str]
 ) -> None:
     home.write(auth_document())
     endpoint.hold()
-    loop = home.start()
+    loop = home.start(*options)
     endpoint.wait_for_request()
-    (python,) = children(loop.pid)
+    python = below(loop.pid)[-1]
     loop.process.terminate()
     endpoint.release()
     assert loop.result()[:2] == (-signal.SIGTERM, "refreshed:access_token_expiring")
@@ -328,11 +346,12 @@ def test_sigterm_ends_the_loop_only_after_tokens_under_way_are_saved(
     assert not Path(f"/proc/{python}").exists()
 
 
-def test_the_sleeping_loop_is_small(home: Home) -> None:
-    loop = home.start()
+@LOOPS
+def test_the_sleeping_loop_is_small(home: Home, options: list[str]) -> None:
+    loop = home.start(*options)
     wait_until(lambda: sleeper(loop.pid), "the loop sleeps")
     resident = 0
-    for pid in (loop.pid, *children(loop.pid)):
+    for pid in (loop.pid, *below(loop.pid)):
         status = Path(f"/proc/{pid}/status").read_text()
         resident += int(status.split("VmRSS:")[1].split()[0])
     loop.process.terminate()
@@ -358,24 +377,8 @@ def test_the_loop_tries_again_after_a_transient_failure(home: Home, endpoint: To
 def test_retries_come_sooner_than_the_interval_and_ever_slower(
     machine: Machine, code: int, delays: list[str]
 ) -> None:
-    machine.put("bin/python3")
-    app = machine.root / "files/app"
-    app.unlink()
-    app.mkdir()
-    (app / "codex_auth_refresh.py").write_text(f"raise SystemExit({code})\n")
-    slept = machine.root / "slept"
-    (machine.bin / "sleep").unlink()
-    (machine.bin / "sleep").write_text(
-        f'#!/bin/sh\necho "$1" >>"{slept}"\n[ "$(/usr/bin/wc -l <"{slept}")" -lt 6 ] || kill -TERM "$PPID"\n'
-    )
-    (machine.bin / "sleep").chmod(0o755)
-    machine.home.run(
-        command=[str(machine.entry)],
-        PATH=str(machine.bin),
-        CODEX_PYTHON="",
-        CODEX_AUTH_REFRESH_INTERVAL_SECONDS="500",
-    )
-    assert slept.read_text().split()[:6] == delays
+    machine.replace_module(f"raise SystemExit({code})\n")
+    assert machine.delays(6) == delays
 
 
 def test_the_loop_sends_a_refused_token_once_and_a_new_one_at_once(
@@ -392,10 +395,74 @@ def test_the_loop_sends_a_refused_token_once_and_a_new_one_at_once(
     assert endpoint.seen == ["rt-secret-revoked", REFRESH_TOKEN]
 
 
-def test_the_loop_ends_when_no_python_is_left(machine: Machine) -> None:
-    code, _, log = machine.home.run(command=[str(machine.entry)], PATH=str(machine.bin), CODEX_PYTHON="")
+@LOOPS
+def test_the_loop_ends_when_no_python_is_left(machine: Machine, options: list[str]) -> None:
+    command = [str(machine.entry), *options]
+    code, _, log = machine.home.run(command=command, PATH=str(machine.bin), CODEX_PYTHON="")
     assert code == 127
-    assert len(log.splitlines()) == 1
+    assert len(log.splitlines()) == 1 + len(options)
+
+
+@LOOPS
+def test_the_loop_ends_where_it_cannot_sleep(machine: Machine, options: list[str]) -> None:
+    machine.put("bin/python3")
+    (machine.bin / "sleep").unlink()
+    command = [str(machine.entry), *options]
+    code, _, log = machine.home.run(command=command, PATH=str(machine.bin), CODEX_PYTHON="")
+    assert code == 70
+    assert log.count("skip:no_auth_json") == 1
+    assert "there is no sleep on PATH" in log
+
+
+# --- supervised ---------------------------------------------------------------------------------------------
+
+
+def test_a_loop_that_dies_is_started_again(home: Home, endpoint: TokenEndpoint) -> None:
+    watchdog = home.start("--supervise")
+    wait_until(lambda: sleeper(watchdog.pid), "the loop sleeps")
+    (loop,) = children(watchdog.pid)
+    (asleep,) = sleeper(watchdog.pid)
+    home.write(auth_document())
+    os.kill(loop, signal.SIGKILL)
+    os.kill(asleep, signal.SIGKILL)
+    wait_until(lambda: "refreshed:" in watchdog.log(), "another loop does its first round")
+    watchdog.process.terminate()
+    watchdog.result()
+    assert "the watchdog died (exit code 137) and is started again in 1 s" in watchdog.log()
+    assert endpoint.seen == [REFRESH_TOKEN]
+
+
+def test_a_loop_that_keeps_dying_is_started_ever_slower(machine: Machine) -> None:
+    machine.replace_module("import os\nos.kill(os.getppid(), 9)\n")
+    delays = machine.delays(11, "--supervise")
+    assert delays == ["1", "2", "4", "8", "16", "32", "64", "128", "256", "300", "300"]
+
+
+def test_what_no_restart_would_mend_is_said_once(machine: Machine) -> None:
+    machine.replace_module("def broken(:\n")
+    code, _, log = machine.home.run(
+        command=[str(machine.entry), "--supervise"], PATH=str(machine.bin), CODEX_PYTHON=""
+    )
+    assert code == 70
+    assert log.count("does not load") == 1
+    assert "ended with exit code 70, and is not started again" in log.splitlines()[-1]
+
+
+@pytest.mark.parametrize("options", [[], ["--once"], ["--supervise"]], ids=["loop", "once", "supervised"])
+def test_a_follower_asks_for_nothing(home: Home, endpoint: TokenEndpoint, options: list[str]) -> None:
+    home.write(auth_document())
+    before = home.auth.read_bytes()
+    code, word, _ = home.run(*options, CODEX_AUTH_REFRESH_OWNER="0")
+    assert (code, word) == (1, "skip:follower")
+    assert endpoint.seen == []
+    assert home.auth.read_bytes() == before
+
+
+@pytest.mark.parametrize("value", ["", "1"])
+def test_the_owner_is_the_default(home: Home, endpoint: TokenEndpoint, value: str) -> None:
+    home.write(auth_document())
+    assert home.run("--once", CODEX_AUTH_REFRESH_OWNER=value)[0] == 0
+    assert endpoint.seen == [REFRESH_TOKEN]
 
 
 def test_the_entry_is_executable() -> None:
@@ -409,6 +476,8 @@ def test_the_manual_names_every_reason_setting_and_exit_code() -> None:
     reasons |= set(re.findall(r'return "([a-z_]+)"', source))
     assert {"fresh", "cannot_save", "age_unknown", "recovered"} <= reasons
     words = [*reasons, *REJECTED_CODES, *re.findall(r"\bCODEX_[A-Z_]+\b", source)]
+    entry = ENTRY.read_text()
+    words += re.findall(r"\bCODEX_[A-Z_]+\b", entry) + re.findall(r"--[a-z]+", entry) + ["follower"]
     assert [word for word in words if word not in manual] == []
     for code in (0, 1, 2, 3, 64, 70, 127):
         assert f"\n| {code} |" in manual

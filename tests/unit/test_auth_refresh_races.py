@@ -8,7 +8,7 @@ import signal
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -25,24 +25,6 @@ from support.watchdog import (
     rfc3339,
     wait_until,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture
-def endpoint() -> Iterator[TokenEndpoint]:
-    with TokenEndpoint() as served:
-        served.grants.add(REFRESH_TOKEN)
-        yield served
-
-
-@pytest.fixture
-def home(tmp_path: Path, endpoint: TokenEndpoint) -> Iterator[Home]:
-    home = Home(tmp_path / "codex", endpoint.url)
-    yield home
-    home.close()
-
 
 # --- two watchdogs ------------------------------------------------------------------------------------------
 

@@ -62,11 +62,3 @@ def files(tmp_path: Path) -> Path:
     return shutil.copytree(
         ROOT / "files", tmp_path / "files", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")
     )
-
-
-@pytest.fixture
-async def as_before(workspace: VmHost) -> AsyncIterator[VmHost]:
-    """The host, which is what it was when the test has ended."""
-    yield workspace
-    await workspace.provision()
-    await workspace.ready()

@@ -37,58 +37,58 @@ async def held(vm: VmHost) -> bool:
 
 
 async def test_a_restart_waits_for_the_turn_and_meanwhile_no_other_run_may_change_the_host(
-    as_before: VmHost, model: ResponsesServer, files: Path
+    workspace: VmHost, model: ResponsesServer, files: Path
 ) -> None:
     gate = Gate()
     model.script(Answer(["One", gate, " two."]))
-    asking = await begun(as_before, gate)
-    before = await as_before.pid()
+    asking = await begun(workspace, gate)
+    before = await workspace.pid()
     (files / "app/new_module.py").write_text('"""Of a newer version."""\n')
     change = ("-e", f"codex_workspace_files_dir={files}")
-    first = asyncio.create_task(as_before.provision(*change))
-    await until(lambda: held(as_before), "the first run has the lock")
+    first = asyncio.create_task(workspace.provision(*change))
+    await until(lambda: held(workspace), "the first run has the lock")
 
-    second = await as_before.provision(*change, "-e", "codex_workspace_lock_wait_seconds=0", code=2)
+    second = await workspace.provision(*change, "-e", "codex_workspace_lock_wait_seconds=0", code=2)
     assert "another run has been changing this host since" in second.said
     assert not first.done()
-    assert await as_before.pid() == before
+    assert await workspace.pid() == before
 
     gate.open()
     assert await asking == "One two."
     assert (await first).code == 0
-    assert await as_before.pid() not in (0, before)
+    assert await workspace.pid() not in (0, before)
 
 
 async def test_a_run_that_was_killed_leaves_no_lock_and_the_next_one_repairs_the_host(
-    as_before: VmHost, model: ResponsesServer, files: Path
+    workspace: VmHost, model: ResponsesServer, files: Path
 ) -> None:
     gate = Gate()
     model.script(Answer(["One", gate, " two."]))
-    asking = await begun(as_before, gate)
-    before = await as_before.pid()
-    (files / "app/new_module.py").write_text('"""Of a newer version."""\n')
+    asking = await begun(workspace, gate)
+    before = await workspace.pid()
+    (files / "app/newer_module.py").write_text('"""Of a newer version."""\n')
     run = await asyncio.create_subprocess_exec(
-        *as_before.playbook("-e", f"codex_workspace_files_dir={files}"),
+        *workspace.playbook("-e", f"codex_workspace_files_dir={files}"),
         cwd=ROOT,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
     )
-    await until(lambda: held(as_before), "the run has the lock")
+    await until(lambda: held(workspace), "the run has the lock")
 
     async def unpacked() -> bool:
-        return await as_before.sh("test -f /app/new_module.py && echo yes", check=False) == "yes"
+        return await workspace.sh("test -f /app/newer_module.py && echo yes", check=False) == "yes"
 
     await until(unpacked, "the new payload is there")
     run.send_signal(signal.SIGKILL)
     await run.wait()
 
     async def free() -> bool:
-        return not await held(as_before)
+        return not await held(workspace)
 
     await until(free, "the lock is free")
     gate.open()
     assert await asking == "One two."
-    assert await as_before.pid() == before
-    await as_before.sh("test -d /var/lib/codex-workspace/previous")
-    assert (await as_before.provision()).changed > 0
-    await as_before.sh("test ! -e /app/new_module.py -a ! -e /var/lib/codex-workspace/previous")
+    assert await workspace.pid() == before
+    await workspace.sh("test -d /var/lib/codex-workspace/previous")
+    assert (await workspace.provision()).changed > 0
+    await workspace.sh("test ! -e /app/newer_module.py -a ! -e /var/lib/codex-workspace/previous")

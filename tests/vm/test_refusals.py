@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,37 +14,44 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 
-ENVIRONMENT = '{"codex_workspace_service_environment": %s}'
+
+async def test_settings_that_cannot_be_are_refused_without_a_word_to_the_host(vm: VmHost) -> None:
+    variables = {
+        "codex_workspace_purge": True,
+        "codex_workspace_python": "/usr/bin/python3",
+        "codex_workspace_service_environment": {"WORKSPACE_ID": "a.b", "A-B": "", "TWO": "1\n2"},
+    }
+    refused = await vm.provision("-e", json.dumps(variables), code=2)
+    for message in (
+        "codex_workspace_purge takes the workspace's data away",
+        'codex_workspace_python is "/usr/bin/python3". On a host it is /opt/molecule-venv/bin/python3',
+        'codex_workspace_service_environment.WORKSPACE_ID is "a.b".',
+        '"A-B" in codex_workspace_service_environment or',
+        "which no environment file can hold. Move it to codex_workspace_service_credentials",
+    ):
+        assert message in refused.said
+    assert "Target |" not in refused.output
 
 
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
         (
-            '{"codex_workspace_agent_user": "somebody", "codex_workspace_agent_uid": 1200}',
-            "uid 1200 belongs to the user admin, and the role renames nobody. Set codex_workspace_agent_uid to",
+            {"codex_workspace_agent_user": "somebody", "codex_workspace_agent_uid": 1200},
+            "uid 1200 belongs to the user admin, and the role renames nobody. Set codex_workspace_agent_uid",
         ),
-        ('{"codex_workspace_agent_uid": 1999}', "the user agent exists with uid"),
+        ({"codex_workspace_agent_uid": 1999}, "the user agent exists with uid 1500, not 1999."),
         (
-            '{"codex_workspace_minimum_free_mb": 99999999, "codex_workspace_cache_enabled": false}',
+            {"codex_workspace_minimum_free_mb": 99999999, "codex_workspace_cache_enabled": False},
             "MB free on /, and 99999999 MB are needed",
         ),
-        (ENVIRONMENT % '{"PLATFORM_URL": "off"}', 'codex_workspace_service_environment.WORKSPACE_ID is "".'),
-        (
-            ENVIRONMENT % '{"WORKSPACE_ID": "a.b"}',
-            'codex_workspace_service_environment.WORKSPACE_ID is "a.b".',
-        ),
-        (ENVIRONMENT % '{"WORKSPACE_ID": "a", "A-B": ""}', '"A-B" in codex_workspace_service_environment or'),
-        (ENVIRONMENT % '{"WORKSPACE_ID": "a", "TWO": "1\\n2"}', "which no environment file can hold"),
-        ('{"codex_workspace_servce_environment": {}}', "Unknown variable codex_workspace_servce_environment"),
-        ('{"codex_workspace_purge": true}', "codex_workspace_purge takes the workspace's data away"),
-        ('{"codex_workspace_python": "/usr/bin/python3"}', "On a host it is /opt/molecule-venv/bin/python3"),
-        ('{"ansible_become": false}', "the role runs there as uid 1200, and needs root. Set become: true"),
+        ({"codex_workspace_servce_environment": {}}, "Unknown variable codex_workspace_servce_environment"),
+        ({"ansible_become": False}, "the role runs there as uid 1200, and needs root. Set become: true"),
     ],
 )
-async def test_bad_input_gets_one_clear_error(vm: VmHost, variables: str, message: str) -> None:
+async def test_bad_input_gets_one_clear_error(vm: VmHost, variables: dict[str, Any], message: str) -> None:
     before = await vm.sh("cat /var/lib/codex-workspace/running")
-    refused = await vm.provision("-e", variables, code=2)
+    refused = await vm.provision("-e", json.dumps(variables), code=2)
     assert message in refused.said
     assert refused.output.count("[ERROR]: ") == 1
     assert refused.changed == 0

@@ -25,7 +25,7 @@ _RESET_AFTER = 10
 
 
 class Heartbeat:
-    """Counts turns exactly and reports them. `current_task` may be set by an executor.
+    """Counts turns exactly and reports them through `client`. `current_task` may be set by an executor.
 
     Counters only ever go up and down by one per turn: set to 0 or 1 they would leave a workspace busy for
     ever.
@@ -42,7 +42,7 @@ class Heartbeat:
         self.current_task = ""
         self.active_tasks = 0
         self.adapter: BaseAdapter | None = None
-        self._client = client
+        self.client = client
         self._interval = interval
         self._card = card
         self._after_beat = after_beat
@@ -75,7 +75,7 @@ class Heartbeat:
     def body(self) -> dict[str, Any]:
         """The next beat. `error_rate` covers the turns since the last regular beat that was accepted."""
         beat: dict[str, Any] = {
-            "workspace_id": self._client.workspace_id,
+            "workspace_id": self.client.workspace_id,
             "error_rate": self._failed / self._finished if self._finished else 0.0,
             "sample_error": wedge.wedge_reason() or self._sample_error,
             "active_tasks": self.active_tasks,
@@ -111,14 +111,14 @@ class Heartbeat:
 
     async def _beat_once(self, *, regular: bool) -> None:
         try:
-            await self._client.heartbeat(self.body())
+            await self.client.heartbeat(self.body())
         except PlatformError as error:
             self._failures_in_a_row += 1
             METRICS.heartbeats.labels("failed").inc()
             if self._failures_in_a_row == 1:
                 _log.warning("heartbeat not accepted", status=error.status, kind=type(error).__name__)
             if self._failures_in_a_row % _RESET_AFTER == 0:
-                await self._client.reset()
+                await self.client.reset()
             return
         except Exception:  # noqa: BLE001 (a beat that fails must not end the heart)
             METRICS.heartbeats.labels("failed").inc()

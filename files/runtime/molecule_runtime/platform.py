@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from tenacity import RetryCallState
+
 __all__ = ["REGISTER_WAITS", "PlatformClient", "PlatformError", "UnauthorizedError", "UnreachableError"]
 
 _log = logs.get_logger(__name__)
@@ -25,6 +27,11 @@ REGISTER_WAITS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0)
 
 _RECOVERY_PAUSE = 5.0
 _GET_WAITS = (0.5, 1.0)
+_REMEDIES = {
+    400: " (it refuses the address or the card: see MOLECULE_WORKSPACE_URL)",
+    401: " (another token is live: let the platform issue a new one)",
+    404: " (nothing of a platform is there: see PLATFORM_URL)",
+}
 _SUMMARY_LIMIT = 256
 _DETAIL_LIMIT = 4096
 
@@ -115,12 +122,13 @@ class PlatformClient:
                 stop=stop_after_attempt(len(self._register_waits) + 1),
                 wait=waits,
                 retry=retry_if_exception(lambda error: isinstance(error, PlatformError) and error.retryable),
+                before_sleep=_tell_first_failure,
                 reraise=True,
             ):
                 with attempt:
                     await self._register_once()
         except PlatformError as error:
-            _log.warning("not registered with the platform", status=error.status, kind=type(error).__name__)
+            _log.warning("not registered with the platform", reason=_why(error))
             return False
         return True
 
@@ -291,6 +299,20 @@ class PlatformClient:
         """All secrets of this workspace. Raises PlatformError rather than give part of them."""
         values = _object(await self.get(f"/workspaces/{self.workspace_id}/secrets/values"))
         return {key: value for key, value in values.items() if isinstance(value, str)}
+
+
+def _tell_first_failure(state: RetryCallState) -> None:
+    """All attempts take a minute and a half: who reads the log learns of the first failure at once."""
+    error = state.outcome.exception() if state.outcome is not None else None
+    if state.attempt_number == 1 and isinstance(error, PlatformError):
+        _log.warning("not registered with the platform yet, trying again", reason=_why(error))
+
+
+def _why(error: PlatformError) -> str:
+    """The reason in words of our own: what a platform answers to a registration may hold more than that."""
+    if error.status is None:
+        return error.detail
+    return f"HTTP {error.status}{_REMEDIES.get(error.status, '')}"
 
 
 def _keep(save: Callable[[str], None], secret: Any, what: str) -> None:

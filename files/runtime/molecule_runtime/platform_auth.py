@@ -7,9 +7,10 @@ goes from the platform to the workspace and guards `/internal/*`. Neither is eve
 from __future__ import annotations
 
 import hmac
+import os
 from typing import TYPE_CHECKING
 
-from molecule_runtime import configs_dir
+from molecule_runtime import configs_dir, logs
 from molecule_runtime.files import write_atomic
 
 if TYPE_CHECKING:
@@ -31,7 +32,10 @@ __all__ = [
 TOKEN_NAME = ".auth_token"  # noqa: S105 (the name of a file)
 INBOUND_NAME = ".platform_inbound_secret"
 
+_log = logs.get_logger(__name__)
+
 _cache: dict[str, str] = {}
+_unreadable: set[str] = set()
 
 
 def get_token() -> str | None:
@@ -58,9 +62,15 @@ def save_inbound_secret(secret: str) -> None:
 
 
 def refresh_cache() -> str | None:
-    """Read the files again, since the platform rotates tokens by writing them. Gives the token."""
+    """Read the files again, since the platform rotates tokens by writing them. Gives the token.
+
+    A file that is there and cannot be read changes nothing: the value before is still the best there is.
+    """
+    before = dict(_cache)
     _cache.clear()
-    return get_token()
+    get_token()
+    _cache.update({name: value for name, value in before.items() if name in _unreadable})
+    return _cache.get(TOKEN_NAME)
 
 
 def auth_headers() -> dict[str, str]:
@@ -96,14 +106,29 @@ def token_path() -> Path:
 
 def _read(name: str) -> str | None:
     if name not in _cache:
+        path = configs_dir.resolve() / name
         try:
-            value = (configs_dir.resolve() / name).read_text("utf-8").strip()
+            value = path.read_text("utf-8").strip()
         except (FileNotFoundError, UnicodeDecodeError):
             value = ""
+        except PermissionError:
+            _tell_once(path)
+            return None
+        _unreadable.discard(name)
         if not value:
             return None
         _cache[name] = value
     return _cache[name]
+
+
+def _tell_once(path: Path) -> None:
+    """A platform that writes as root after the boot leaves a file that we cannot read (B-45)."""
+    if path.name not in _unreadable:
+        _unreadable.add(path.name)
+        _log.error(
+            f"{path} cannot be read by uid {os.getuid()}: it must belong to that user (mode 0600)",
+            remedy="let the platform write it so, or restart the workspace",
+        )
 
 
 def _save(name: str, value: str) -> None:
@@ -112,7 +137,7 @@ def _save(name: str, value: str) -> None:
     path = configs_dir.resolve() / name
     try:
         current = path.read_text("utf-8")
-    except (FileNotFoundError, UnicodeDecodeError):
+    except (FileNotFoundError, PermissionError, UnicodeDecodeError):
         current = None
     _cache[name] = value
     if current != value:

@@ -87,11 +87,11 @@ class ActionModule(ActionBase):
     """Unpack files below the target's root directory, where they are not there yet.
 
     Arguments: ``trees``, ``texts`` and ``directories`` (see `pack`) or ``archive`` (path of a tar archive on
-    the controller); ``stamp``, a file of the target: while it holds the archive's digest, nothing is unpacked.
-    Who needs more steps after the unpacking writes it when they are done.
+    the controller); ``stamp``, a file of the target: while it holds the archive's digest, nothing is
+    unpacked. Who needs more steps after the unpacking writes it when they are done.
 
-    Returns: ``digest``, the SHA-256 of the archive in hexadecimal; ``files``, the paths that it holds, but for
-    ``archive``; ``unpacked``, whether it was unpacked (in check mode: would be).
+    Returns: ``digest``, the SHA-256 of the archive in hexadecimal; ``files``, the paths that it holds (not of
+    an ``archive``); ``unpacked``, whether it was unpacked (in check mode: would be).
     """
 
     _VALID_ARGS = frozenset(("trees", "texts", "directories", "archive", "stamp"))

@@ -40,6 +40,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AdapterConfig:
 
 
 def test_the_module_that_the_image_names_exports_the_adapter() -> None:
+    """B-29: that is how it is registered, and no package of others is changed for it."""
     module = importlib.import_module("adapter")
     assert issubclass(module.Adapter, BaseAdapter)
     assert module.Adapter.name() == "codex"

@@ -74,6 +74,7 @@ async def test_a_file_of_no_known_type_says_so(root: Path) -> None:
 
 
 async def test_an_image_is_shown_to_the_model_as_well(root: Path) -> None:
+    """B-20: named in the text alone, it was never seen."""
     (root / "a.png").write_bytes(b"x")
     items = await Attachments(root).input(message(Part(url="/workspace/a.png", media_type="image/png")))
     assert items[1] == {"type": "localImage", "path": f"{root}/a.png"}
@@ -218,6 +219,7 @@ async def test_an_inbox_that_is_a_file_is_reported(root: Path) -> None:
     ],
 )
 def test_a_message_is_empty_only_without_text_file_and_data(parts: list[Part], empty: bool) -> None:
+    """B-19: a message of one file was answered as an empty one."""
     assert is_empty(message(*parts)) is empty
 
 

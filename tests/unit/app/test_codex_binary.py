@@ -49,6 +49,18 @@ def test_a_native_executable_is_taken_as_it_is(tmp_path: Path) -> None:
     assert find_codex(str(binary), path="") == binary
 
 
+def test_an_executable_that_cannot_be_read_is_a_native_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    binary = executable(tmp_path / "bin/codex", b"\x7fELF...")
+
+    def refuse(path: Path, *_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("codex_binary.Path.open", refuse)
+    assert find_codex(str(binary), path="") == binary
+
+
 def test_what_is_not_on_path_is_named_together_with_path(tmp_path: Path) -> None:
     with pytest.raises(CodexNotFoundError, match=rf"'codex' is not an executable on PATH \({tmp_path}\)"):
         find_codex(path=str(tmp_path))

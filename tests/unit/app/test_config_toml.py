@@ -169,5 +169,6 @@ def test_a_file_is_written_once_and_keeps_its_mode(tmp_path: Path) -> None:
 
 
 def test_codex_home_is_the_directory_itself(tmp_path: Path) -> None:
+    """B-31: with `.codex` put behind it, config.toml is never found."""
     assert str(codex_home({"CODEX_HOME": "/x/.codex", "HOME": "/y"})) == "/x/.codex"
     assert str(codex_home({"HOME": "/y"})) == "/y/.codex"

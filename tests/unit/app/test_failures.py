@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from auth_follow import CODEX_MUST_NOT_REFRESH
 from failures import FailureKind, TurnFailure, turn_failure
 
 _TOO_MANY = {"responseTooManyFailedAttempts": {"httpStatusCode": 429}}
@@ -62,3 +63,11 @@ def test_a_failure_without_a_reason_says_so() -> None:
 @pytest.mark.parametrize("kind", list(FailureKind))
 def test_every_kind_has_a_sentence(kind: FailureKind) -> None:
     assert TurnFailure(kind).text.endswith((".", ";", "again."))
+
+
+def test_a_follower_whose_tokens_have_expired_is_told_whose_business_that_is() -> None:
+    (url,) = CODEX_MUST_NOT_REFRESH.values()
+    failure = turn_failure({"message": f"error sending request for url ({url})", "codexErrorInfo": "other"})
+    assert failure.kind is FailureKind.UNAUTHORIZED
+    assert "another workspace refreshes them" in failure.text
+    assert url not in failure.text

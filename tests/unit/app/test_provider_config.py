@@ -36,6 +36,7 @@ def resolve(env: dict[str, str], **changes: Any) -> Selection:
         ({**MINIMAX, **SUBSCRIPTION}, {"model": "codex-minimax-m2.7"}, "openai-subscription"),
         ({**KEY, **MINIMAX}, {"model": "codex-MiniMax-M2.7"}, "minimax-token-plan"),
         ({**KEY, **MINIMAX}, {}, "openai-api"),
+        (MINIMAX, {}, "minimax-token-plan"),
         (KEY, {"model": "some-new-model"}, "openai-api"),
         ({}, {}, "openai-subscription"),
         ({}, {"model": "unheard-of"}, "openai-subscription"),
@@ -55,10 +56,12 @@ def resolve(env: dict[str, str], **changes: Any) -> Selection:
 def test_the_provider_follows_the_documented_order(
     env: dict[str, str], changes: dict[str, Any], provider: str
 ) -> None:
+    """B-15: `openai` means either way to it. B-34: nobody is billed by the platform unasked."""
     assert resolve(env, **changes).provider.name == provider
 
 
 def test_a_model_in_model_provider_is_ignored_and_the_boot_goes_on() -> None:
+    """B-12: older platforms put a model there."""
     assert resolve({**KEY, "MODEL_PROVIDER": "gpt-5.4"}).provider.name == "openai-api"
 
 

@@ -33,6 +33,7 @@ def test_the_images_own_configuration_is_valid_and_has_the_documented_defaults()
 
 
 def test_every_provider_has_exactly_the_credentials_that_are_its_own() -> None:
+    """B-33: another's variable among them sends the wrong key."""
     assert {provider.name: provider.auth_env for provider in load_workspace_config(None).providers} == {
         "openai-subscription": ["CODEX_AUTH_JSON", "CODEX_CHATGPT_AUTH_JSON"],
         "openai-api": ["OPENAI_API_KEY"],

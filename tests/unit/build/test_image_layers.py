@@ -243,7 +243,10 @@ def test_a_key_changes_with_a_variable_that_a_private_one_mentions(engine: Engin
 
 
 def test_a_pin_enters_the_key_even_where_a_fact_of_the_target_is_not_known_yet(engine: Engine) -> None:
-    """The fact stands beside the pin in one template, and is known only when a container runs."""
+    """B-28: a key without it brings back the layer of the version before.
+
+    The fact stands beside the pin in one template, and is known only when a container runs.
+    """
     engine.private("tool-{{ _codex_workspace_target.machine }}@{{ codex_workspace_codex_version }}")
     first = engine.inputs()
     engine.variables["codex_workspace_codex_version"] = "0.131.0"

@@ -67,6 +67,7 @@ def test_the_readme_has_one_row_for_each_variable_of_the_role_and_of_the_build()
 
 
 def test_the_readme_gives_the_defaults_that_are_not_worked_out_on_the_spot() -> None:
+    """B-38: figures in documents drift."""
     rows = {name: cell.lower() for name, cell, _ in README_ROW.findall((ROOT / "README.md").read_text())}
     described = {**SETTINGS, **{name: option["default"] for name, option in OPTIONS.items()}}
     words = {

@@ -66,7 +66,10 @@ async def test_a_workspace_without_a_platform_serves_a2a(start: Start) -> None:
 async def test_a_workspace_registers_beats_and_takes_its_initial_prompt_once(
     start: Start, platform: FakePlatform, configs: Path
 ) -> None:
-    """B-43: the first prompt waits for the port inside the process, and is sent once in its life."""
+    """B-43: the first prompt waits for the port inside the process, and is sent once in its life.
+
+    B-42: the mode of delivery is always sent, since a row that was once set to poll stays deaf.
+    """
     variables = {"PLATFORM_URL": platform.url, "HOSTNAME": "127.0.0.1"}
     config = "name: Test\ninitial_prompt: say:good_morning"
     async with start(config, **variables) as running:

@@ -8,6 +8,7 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from molecule_runtime import platform_auth
 from molecule_runtime.platform import PlatformClient, PlatformError, UnauthorizedError, UnreachableError
@@ -66,8 +67,23 @@ async def test_registering_gives_up_after_eight_attempts_and_says_so_without_rai
     client: PlatformClient, platform: FakePlatform
 ) -> None:
     platform.reject_next("register", 503, 20)
-    assert not await client.register()
+    with capture_logs() as lines:
+        assert not await client.register()
     assert len(platform.calls_to("register")) == 8
+    assert [(line["event"], line["reason"]) for line in lines] == [
+        ("not registered with the platform yet, trying again", "HTTP 503"),
+        ("not registered with the platform", "HTTP 503"),
+    ]
+
+
+async def test_a_platform_that_does_not_answer_is_named_at_the_first_attempt(
+    client: PlatformClient, platform: FakePlatform
+) -> None:
+    platform.drop_next("register")
+    with capture_logs() as lines:
+        assert await client.register()
+    (line,) = lines
+    assert platform.url in line["reason"]
 
 
 @pytest.mark.parametrize("status", [400, 403, 409])
@@ -75,8 +91,10 @@ async def test_registering_stops_at_once_at_an_answer_that_another_attempt_would
     client: PlatformClient, platform: FakePlatform, status: int
 ) -> None:
     platform.reject_next("register", status)
-    assert not await client.register()
+    with capture_logs() as lines:
+        assert not await client.register()
     assert len(platform.calls_to("register")) == 1
+    assert f"HTTP {status}" in lines[0]["reason"]
 
 
 async def test_registering_again_after_a_restart_presents_the_token(

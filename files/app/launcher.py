@@ -1,0 +1,31 @@
+"""Runs a Python program so that no signal is lost, however early it comes: `launcher.py PROGRAM ARGUMENT...`.
+
+The first process of a container does not even notice a signal that it has no handler for. The entry point and
+the runtime need a moment until they have theirs, the runtime more than a second. Whoever executes this may
+block SIGTERM and SIGINT before: they are then taken here.
+"""
+
+from __future__ import annotations
+
+import runpy
+import signal
+import sys
+from typing import TYPE_CHECKING, Final, NoReturn
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+def _stop(number: int, _frame: FrameType | None) -> NoReturn:
+    sys.stderr.write(f"[start] stopped by {signal.Signals(number).name} before the workspace was up\n")
+    sys.exit(128 + number)
+
+
+if __name__ == "__main__":
+    for each in SIGNALS:
+        signal.signal(each, _stop)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    del sys.argv[0]
+    runpy.run_path(sys.argv[0], run_name="__main__")
