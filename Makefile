@@ -62,6 +62,10 @@ molecule: engine ## Apply the role to containers of Debian 13 and 12, destroy to
 fresh: engine ## Follow the README on a fresh Debian 13 that has root, Python, git and make alone
 	scripts/molecule.sh fresh
 
+.PHONY: molecule-vm
+molecule-vm: engine ## Make disposable hosts of Debian 13 and 12 workspaces over SSH, destroy to destroy
+	scripts/molecule.sh vm
+
 .PHONY: molecule-t4
 molecule-t4: build ## Run the conformance gate on a disposable host, and see it notice broken images
 	scripts/molecule.sh t4
@@ -75,9 +79,10 @@ test: ## Run every test there is
 	scripts/test.sh
 
 .PHONY: bench
-bench: build ## Compare this build with a plain Dockerfile, and measure turns, boot and memory
+bench: build ## Compare this build with a plain Dockerfile, and measure turns, boot, memory and runs over SSH
 	bench/run.py $(ARGS)
 	bench/turns.py
+	bench/hosts.py
 
 .PHONY: lock
 lock: ## Compile the requirements anew, with hashes

@@ -17,7 +17,7 @@ finish() {
 }
 trap finish EXIT
 
-for part in venv lint unit build demo image-test e2e build-test molecule molecule-t4 fresh; do
+for part in venv lint unit build demo image-test e2e build-test molecule molecule-vm molecule-t4 fresh; do
   printf '\n-- make %s\n' "$part"
   SECONDS=0
   make --no-print-directory "$part"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import uuid
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +21,39 @@ if TYPE_CHECKING:
     from testinfra.host import Host
 
 IMAGE = os.environ.get("CODEX_WORKSPACE_IMAGE", "codex-workspace:latest")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What an image and hosts promise each in its own way. All else they promise alike.
+
+    `engine`: whether a Docker engine comes with the client. `uid`: the agent's.
+    """
+
+    python: str
+    pip: str
+    version: str = r"3\.(1[1-9]|[2-9]\d)\."
+    uid: int = 1000
+    engine: bool = False
+
+
+VENV = ("/opt/molecule-venv/bin/python3", "/opt/molecule-venv/bin/pip")
+TARGETS = {
+    "image": Target("/usr/local/bin/python3", "pip", r"3\.11\."),
+    "host": Target(*VENV),
+    "host-with-engine": Target(*VENV, uid=1500, engine=True),
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a run of the contract say what it runs against."""
+    parser.addoption("--target", choices=sorted(TARGETS), default="image", help="what --hosts names")
+
+
+@pytest.fixture(scope="session")
+def target(request: pytest.FixtureRequest) -> Target:
+    """What the tested one promises in its own way."""
+    return TARGETS[request.config.getoption("--target")]
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +82,9 @@ def container(image: str) -> Iterator[str]:
 def host(request: pytest.FixtureRequest) -> Host:
     """The host named by ``--hosts``, or a container of the image."""
     named = request.config.getoption("--hosts")
+    if named and named.startswith("ssh://"):
+        options = {name: request.config.getoption(name) for name in ("sudo", "ssh_config", "ssh_extra_args")}
+        return testinfra.get_host(named, **options)
     return testinfra.get_host(named or f"docker://root@{request.getfixturevalue('container')}")
 
 

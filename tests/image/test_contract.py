@@ -1,6 +1,7 @@
 """What a workspace promises, whether it is a container of the image, of the role alone, or a host.
 
-Runs on any host that testinfra reaches: ``pytest tests/image/test_contract.py --hosts=docker://root@NAME``.
+Runs on any host that testinfra reaches: ``pytest tests/image/test_contract.py --hosts=docker://root@NAME``,
+and ``--hosts=ssh://NAME --sudo --target=host`` for one that is no image.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import pytest
 
 if TYPE_CHECKING:
     from testinfra.host import Host
+
+    from image.conftest import Target
 
 CODEX = "0.130.0"
 SEED_PACKAGES = ["curl", "ca-certificates", "git", "gosu", "xz-utils", "sudo", "util-linux"]
@@ -53,9 +56,9 @@ def test_node_is_version_20(host: Host) -> None:
     assert re.match(r"\d+\.\d+\.\d+$", host.check_output("npm --version"))
 
 
-def test_the_agent_is_uid_1000_with_a_home_and_bash(host: Host) -> None:
+def test_the_agent_has_its_uid_a_home_and_bash(host: Host, target: Target) -> None:
     agent = host.user("agent")
-    assert (agent.uid, agent.home, agent.shell) == (1000, "/home/agent", "/bin/bash")
+    assert (agent.uid, agent.home, agent.shell) == (target.uid, "/home/agent", "/bin/bash")
     home = host.file("/home/agent")
     assert (home.user, home.group) == ("agent", "agent")
 
@@ -68,9 +71,11 @@ def test_the_docker_client_runs_as_the_agent(host: Host) -> None:
     assert re.match(r"Docker version \d+", host.check_output("gosu agent docker --version"))
 
 
-def test_no_engine_comes_with_the_docker_client(host: Host) -> None:
+def test_an_engine_comes_with_the_docker_client_only_where_one_is_wanted(host: Host, target: Target) -> None:
     for engine in ("dockerd", "containerd", "runc"):
-        assert not host.exists(engine), engine
+        assert host.exists(engine) == target.engine, engine
+    if target.engine:
+        assert host.check_output("gosu agent docker version --format '{{.Server.Os}}'") == "linux"
 
 
 def test_the_agent_becomes_root_without_a_password(host: Host) -> None:
@@ -84,35 +89,46 @@ def test_the_sudoers_drop_in_is_valid_and_closed(host: Host) -> None:
     assert host.run("visudo -c").rc == 0
 
 
-def test_python_is_3_11_at_the_path_of_the_seed(host: Host) -> None:
-    assert host.check_output("/usr/local/bin/python3 --version").startswith("Python 3.11.")
+def test_python_is_new_enough_where_it_is_promised(host: Host, target: Target) -> None:
+    assert re.match(f"Python {target.version}", host.check_output(f"{target.python} --version"))
 
 
-def test_pip_may_install(host: Host) -> None:
-    probe = host.run("gosu agent env HOME=/nonexistent pip install --dry-run --no-index --no-deps pip")
+def test_every_script_of_the_workspace_runs_that_python(host: Host, target: Target) -> None:
+    """The watchdog once named a Python of /opt/molecule-venv, which an image does not have."""
+    prefix = "import sys; print(sys.prefix)"
+    wanted = host.check_output(f"{target.python} -c %s", prefix)
+    for environment in ("", "env -i PATH=/usr/bin:/bin"):
+        found = host.check_output(f"gosu agent {environment} /usr/local/bin/workspace-python -c %s", prefix)
+        assert found == wanted
+
+
+def test_pip_may_install(host: Host, target: Target) -> None:
+    install = f"{target.pip} install --dry-run --no-index --no-deps pip"
+    probe = host.run(f"gosu agent env HOME=/nonexistent {install}")
     assert "externally-managed" not in probe.stderr
+    assert probe.rc == 0
 
 
 @pytest.mark.parametrize(
     "module", ["a2a", "mcp", "httpx", "pydantic", "starlette", "structlog", "tenacity", "tomlkit", "uvicorn"]
 )
-def test_the_requirements_can_be_imported_by_the_agent(host: Host, module: str) -> None:
-    assert host.run("gosu agent /usr/local/bin/python3 -c 'import %s'", module).rc == 0
+def test_the_requirements_can_be_imported_by_the_agent(host: Host, target: Target, module: str) -> None:
+    assert host.run(f"gosu agent {target.python} -c 'import %s'", module).rc == 0
 
 
 @pytest.mark.parametrize("module", ["a2a", "asyncio", "entrypoint"])
 def test_all_that_a_start_imports_is_compiled_since_the_agent_cannot_write_bytecode(
-    host: Host, module: str
+    host: Host, target: Target, module: str
 ) -> None:
     code = f"import sys; sys.path.append('/app'); import {module}; print({module}.__file__)"
-    directory = str(Path(host.check_output("/usr/local/bin/python3 -B -c %s", code)).parent)
+    directory = str(Path(host.check_output(f"{target.python} -B -c %s", code)).parent)
     sources = host.check_output("find %s -name '*.py' | wc -l", directory)
     assert int(sources) > 0
     assert host.check_output("find %s -name '*.pyc' | wc -l", directory) == sources
 
 
-def test_installed_packages_agree_with_each_other(host: Host) -> None:
-    check = host.run("pip check")
+def test_installed_packages_agree_with_each_other(host: Host, target: Target) -> None:
+    check = host.run(f"{target.pip} check")
     assert check.rc == 0, check.stdout
 
 

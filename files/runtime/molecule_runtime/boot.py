@@ -22,6 +22,7 @@ from molecule_runtime.initial_prompt import SelfPrompts
 from molecule_runtime.platform import PlatformClient
 from molecule_runtime.preflight import check, image_config_path
 from molecule_runtime.server import Workspace, build_app
+from molecule_runtime.service_manager import ServiceManager
 from molecule_runtime.turns import TurnExecutor
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class Boot:
         self.app: Starlette | None = None
         self._started = time.monotonic()
         self._bound = asyncio.Event()
+        self._manager = ServiceManager()
 
     @property
     def port(self) -> int:
@@ -228,6 +230,7 @@ class Boot:
         background = [
             asyncio.create_task(self._talk_to_platform()),
             asyncio.create_task(orphans.reap_for_ever()),
+            asyncio.create_task(self._tell_when_bound()),
         ]
         seconds = round(time.monotonic() - self._started, 3)
         _log.info(
@@ -240,6 +243,12 @@ class Boot:
         finally:
             await self._stop(server, serving, background)
         return stop.is_set()
+
+    async def _tell_when_bound(self) -> None:
+        """A workspace that serves its problem is up too: people read it there."""
+        await self._bound.wait()
+        state = f"not ready: {self.problem}".splitlines()[0] if self.problem else "ready"
+        self._manager.tell("READY=1", f"STATUS=serving A2A on port {self.port}, {state}")
 
     async def _talk_to_platform(self) -> None:
         if self.client is None or self.heartbeat is None:
@@ -266,6 +275,7 @@ class Boot:
         self, server: _Server, serving: asyncio.Task[None], background: list[asyncio.Task[None]]
     ) -> None:
         _log.info("stopping")
+        self._manager.tell("STOPPING=1", "STATUS=ending the turns")
         if self.workspace is not None:
             self.workspace.stopping = True
         if self.adapter is not None:

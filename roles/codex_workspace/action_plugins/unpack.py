@@ -32,17 +32,32 @@ def content_time(content: bytes) -> int:
     return EPOCH + int.from_bytes(hashlib.sha256(content).digest()[:4], "big") % SPAN
 
 
-def pack(trees: list[dict[str, Any]]) -> bytes:
+def pack(
+    trees: list[dict[str, Any]],
+    texts: list[dict[str, Any]] | None = None,
+    directories: list[dict[str, Any]] | None = None,
+) -> bytes:
     """Return a tar archive of these trees: dicts of ``src``, ``dest`` and ``mode`` of files, such as "0644".
+
+    ``texts`` are single files: dicts of ``dest``, ``content`` and ``mode``. ``directories`` are dicts of
+    ``dest`` and ``mode``.
 
     Owner is root. Times are derived from each file's content. So the same payload gives the same archive from
     any checkout, and Python never takes the bytecode of a file for that of a newer one of its length. Caches
-    of Python are left out. Directories are not members: one that is there keeps its owner, mode and time.
+    of Python are left out. Directories of trees are not members: one that is there keeps its owner, mode and
+    time.
 
     Raises ValueError for a tree that has no files.
     """
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for directory in directories or []:
+            member = tarfile.TarInfo(directory["dest"].strip("/"))
+            member.type, member.mode = tarfile.DIRTYPE, int(directory["mode"], 8)
+            member.mtime, member.uname, member.gname = EPOCH, "root", "root"
+            archive.addfile(member)
+        for text in texts or []:
+            _add(archive, text["dest"], text["content"].encode(), text["mode"])
         for tree in trees:
             root = Path(tree["src"])
             files = [p for p in sorted(root.rglob("*")) if p.is_file() and "__pycache__" not in p.parts]
@@ -50,33 +65,46 @@ def pack(trees: list[dict[str, Any]]) -> bytes:
                 message = f"{root} holds no files: it must be the directory that lands in {tree['dest']}."
                 raise ValueError(message)
             for path in files:
-                content = path.read_bytes()
-                member = tarfile.TarInfo(f"{tree['dest'].strip('/')}/{path.relative_to(root).as_posix()}")
-                member.size, member.mode = len(content), int(tree["mode"], 8)
-                member.mtime, member.uname, member.gname = content_time(content), "root", "root"
-                archive.addfile(member, io.BytesIO(content))
+                name = f"{tree['dest']}/{path.relative_to(root).as_posix()}"
+                _add(archive, name, path.read_bytes(), tree["mode"])
     return buffer.getvalue()
+
+
+def _add(archive: tarfile.TarFile, path: str, content: bytes, mode: str) -> None:
+    member = tarfile.TarInfo(path.strip("/"))
+    member.size, member.mode = len(content), int(mode, 8)
+    member.mtime, member.uname, member.gname = content_time(content), "root", "root"
+    archive.addfile(member, io.BytesIO(content))
+
+
+def members(archive: bytes) -> list[str]:
+    """Absolute paths of the files in a tar archive."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
+        return [f"/{member.name.strip('/')}" for member in opened if not member.isdir()]
 
 
 class ActionModule(ActionBase):
     """Unpack files below the target's root directory, where they are not there yet.
 
-    Arguments: ``trees`` (see `pack`) or ``archive`` (path of a tar archive on the controller); ``stamp``, a
-    file of the target: while it holds the archive's digest, nothing is unpacked. Who needs more steps after
-    the unpacking writes it when they are done.
+    Arguments: ``trees``, ``texts`` and ``directories`` (see `pack`) or ``archive`` (path of a tar archive on
+    the controller); ``stamp``, a file of the target: while it holds the archive's digest, nothing is
+    unpacked. Who needs more steps after the unpacking writes it when they are done.
 
-    Returns: ``digest``, the SHA-256 of the archive in hexadecimal; ``unpacked``, whether it was (in check
-    mode: would be).
+    Returns: ``digest``, the SHA-256 of the archive in hexadecimal; ``files``, the paths that it holds (not of
+    an ``archive``); ``unpacked``, whether it was unpacked (in check mode: would be).
     """
 
-    _VALID_ARGS = frozenset(("trees", "archive", "stamp"))
+    _VALID_ARGS = frozenset(("trees", "texts", "directories", "archive", "stamp"))
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Send the archive, and say whether it was unpacked."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         args = self._task.args
         try:
-            content = pack(args["trees"]) if "trees" in args else Path(args["archive"]).read_bytes()
+            if "archive" in args:
+                content = Path(args["archive"]).read_bytes()
+            else:
+                content = pack(args.get("trees", []), args.get("texts"), args.get("directories"))
         except (OSError, ValueError) as error:
             raise AnsibleActionFail(str(error)) from error
         digest = hashlib.sha256(content).hexdigest()
@@ -92,4 +120,6 @@ class ActionModule(ActionBase):
             )
         unpacked = "changed" in done["stdout_lines"]
         result.update(changed=unpacked, digest=digest, unpacked=unpacked)
+        if "archive" not in args:
+            result["files"] = members(content)
         return result

@@ -56,6 +56,7 @@ def test_the_described_default_is_the_default(name: str) -> None:
         "list": list,
         "int": int,
         "bool": bool,
+        "dict": dict,
     }
     assert isinstance(described, types[OPTIONS[name]["type"]])
 
@@ -104,17 +105,32 @@ def test_the_newest_entry_of_the_changelog_is_the_images_version() -> None:
     assert versions[:1] == [SETTINGS["codex_workspace_image_version"]]
 
 
+def included() -> list[tuple[str, list[str], list[str]]]:
+    """(file, tags of its tasks, own tags) of each layer."""
+    tasks = read(ROLE / "tasks/layers.yml")
+    includes = [(task["ansible.builtin.include_tasks"], task["tags"]) for task in tasks]
+    return [(include["file"], include["apply"]["tags"], tags) for include, tags in includes]
+
+
 def test_the_role_applies_the_layers_in_the_order_in_which_images_have_them() -> None:
     layers = [layer["name"] for layer in read(ROLE / "vars/main.yml")["_codex_workspace_layers"]]
-    imports = [task["ansible.builtin.import_tasks"] for task in read(ROLE / "tasks/main.yml")]
-    assert imports == [f"{name}.yml" for name in ("preflight", "target", *layers)]
-    assert [name for name in imports if not (ROLE / "tasks" / name).is_file()] == []
+    assert [file for file, _, _ in included()] == [f"{name}.yml" for name in layers]
+    assert [file for file, _, _ in included() if not (ROLE / "tasks" / file).is_file()] == []
 
 
 def test_each_layer_can_be_applied_alone_by_its_tag() -> None:
-    tags = [(task["ansible.builtin.import_tasks"], task["tags"]) for task in read(ROLE / "tasks/main.yml")]
-    assert tags[:2] == [("preflight.yml", ["always"]), ("target.yml", ["always"])]
-    assert tags[2:] == [(name, [name.removesuffix(".yml")]) for name, _ in tags[2:]]
+    first = [
+        (task["ansible.builtin.import_tasks"], task["tags"]) for task in read(ROLE / "tasks/main.yml")[:2]
+    ]
+    assert first == [("preflight.yml", ["always"]), ("target.yml", ["always"])]
+    for file, inner, own in included():
+        assert inner == own == [file.removesuffix(".yml")]
+
+
+def test_each_layer_is_applied_only_where_it_is_wanted() -> None:
+    for task in read(ROLE / "tasks/layers.yml"):
+        (tag,) = task["tags"]
+        assert task["when"] == f"'{tag}' in _codex_workspace_applied"
 
 
 @pytest.mark.parametrize(

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
-import subprocess
-import sys
 import tarfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from support.plugins import ROOT, load
+from support.local_target import Target
+from support.plugins import load
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,42 +96,6 @@ def test_a_tree_with_nothing_to_ship_is_refused_and_named(tmp_path: Path, state:
 # --- on a target ------------------------------------------------------------------------------------------
 
 
-class Target:
-    """Runs tasks of the action on this machine, as Ansible does."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def run(self, *tasks: dict[str, Any], check: bool = False) -> list[dict[str, Any]]:
-        """Run the tasks in one playbook, and return what each reports."""
-        report = self.root / "report.json"
-        steps: list[dict[str, Any]] = []
-        for number, task in enumerate(tasks):
-            steps.append({**task, "register": f"task{number}", "ignore_errors": True})
-        results = ", ".join(f"task{number}" for number in range(len(tasks)))
-        steps.append(
-            {
-                "ansible.builtin.copy": {"content": "{{ [" + results + "] | to_json }}", "dest": str(report)},
-                "check_mode": False,
-            }
-        )
-        play = self.root / "play.yml"
-        play.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": steps}]))
-        python = f"--extra-vars=ansible_python_interpreter={sys.executable}"
-        command = ["ansible-playbook", "--connection=local", "--inventory=localhost,", python, str(play)]
-        done = subprocess.run(
-            [*command, *(["--check"] if check else [])],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        found: list[dict[str, Any]] = json.loads(report.read_text())
-        return found
-
-
 @pytest.fixture
 def target(tmp_path: Path) -> Target:
     root = tmp_path / "target"
@@ -188,3 +150,19 @@ def test_a_target_that_cannot_unpack_says_why(checkout: Path, target: Target) ->
     (report,) = target.run({"unpack": {"trees": landing(checkout, target)}})
     assert report["failed"]
     assert "Not a directory" in report["msg"]
+
+
+def test_texts_and_directories_land_with_their_modes_and_none_is_in_an_argument(target: Target) -> None:
+    directory, secret = target.root / "etc", target.root / "etc/secret"
+    task = {
+        "unpack": {
+            "directories": [{"dest": str(directory), "mode": "0700"}],
+            "texts": [{"dest": str(secret), "content": "one\ntwo", "mode": "0600"}],
+        }
+    }
+    first, again, _, mended = target.run(
+        task, task, {"ansible.builtin.shell": f"chmod 755 {directory}"}, task
+    )
+    assert [report["changed"] for report in (first, again, mended)] == [True, False, True]
+    assert (secret.read_text(), secret.stat().st_mode & 0o777) == ("one\ntwo", 0o600)
+    assert first["files"] == [str(secret)]
