@@ -16,6 +16,10 @@ options:
     type: list
     elements: str
     default: []
+  upgrade:
+    description: Whether packages that are installed are brought to the newest version of the sources, too.
+    type: bool
+    default: false
   commands:
     description: >-
       Commands to have, each with the packages that bring it in one release or another. Where the command is
@@ -47,6 +51,7 @@ installed:
 import os
 import re
 import shutil
+import time
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -57,6 +62,9 @@ CACHED = [
     *("-o", "Dir::Cache::srcpkgcache=srcpkgcache.bin"),
     *("-o", "Acquire::GzipIndexes=false"),
 ]
+# A machine that has just booted upgrades itself, and keeps dpkg for a while.
+LOCK_SECONDS = 300
+WAIT = ("-o", f"DPkg::Lock::Timeout={LOCK_SECONDS}")
 CANDIDATE = re.compile(r"^(\S+):\n.*\n  Candidate: (?!\(none\))", re.MULTILINE)
 
 
@@ -74,6 +82,8 @@ def complaints(stderr: str) -> str:
 
 def missing_packages(module: AnsibleModule) -> list[str]:
     """Return those of the wanted packages that are not installed, in the order of the wish."""
+    if not module.params["name"]:
+        return []
     _, out, _ = module.run_command(
         ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n", *module.params["name"]]
     )
@@ -81,18 +91,31 @@ def missing_packages(module: AnsibleModule) -> list[str]:
     return [name for name in module.params["name"] if name not in installed]
 
 
+def read_sources(module: AnsibleModule) -> tuple[int, str]:
+    """Fetch the lists; return apt's exit code and what it said. apt itself waits for no other apt here."""
+    last = time.monotonic() + LOCK_SECONDS
+    while True:
+        status, _, stderr = module.run_command(
+            ["apt-get", "update", "-q", *CACHED, "-o", "APT::Update::Error-Mode=any"]
+        )
+        if status == 0 or "Could not get lock" not in stderr or time.monotonic() > last:
+            return status, stderr
+        time.sleep(2)
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
             "name": {"type": "list", "elements": "str", "default": []},
+            "upgrade": {"type": "bool", "default": False},
             "commands": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
     )
     # The locale, so that apt's output can be read; the rest of the environment, since APT_CONFIG is in it.
     os.environ.update(LC_ALL="C", DEBIAN_FRONTEND="noninteractive")
-    packages = missing_packages(module) if module.params["name"] else []
+    packages = module.params["name"] if module.params["upgrade"] else missing_packages(module)
     commands = {
         name: choices for name, choices in module.params["commands"].items() if not shutil.which(name)
     }
@@ -101,9 +124,7 @@ def main() -> None:
     if module.check_mode:
         module.exit_json(changed=True, installed=packages + [choices[0] for choices in commands.values()])
 
-    status, _, stderr = module.run_command(
-        ["apt-get", "update", "-q", *CACHED, "-o", "APT::Update::Error-Mode=any"]
-    )
+    status, stderr = read_sources(module)
     if status != 0:
         module.fail_json(
             msg=f"apt could not read its sources: {complaints(stderr)} For an image, set "
@@ -120,7 +141,7 @@ def main() -> None:
                 msg=f"No package of this release brings {name!r}: asked for {', '.join(choices)}."
             )
     status, out, stderr = module.run_command(
-        ["apt-get", "install", "-q", "-y", *CACHED, "--no-install-recommends", *packages]
+        ["apt-get", "install", "-q", "-y", *CACHED, *WAIT, "--no-install-recommends", *packages]
     )
     if status != 0:
         module.fail_json(

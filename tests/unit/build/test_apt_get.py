@@ -129,3 +129,17 @@ def test_a_command_that_no_package_brings_is_named_and_nothing_installed(machine
     assert "no-such-command" in report["msg"]
     assert "docker-cli, docker.io" in report["msg"]
     assert [line.split()[0] for line in machine.asked] == ["update"]
+
+
+def test_what_is_installed_is_brought_to_the_newest_version_where_that_is_wanted(machine: Machine) -> None:
+    assert machine.run(name=["curl"], upgrade=True)["installed"] == ["curl"]
+    assert [line.split()[0] for line in machine.asked] == ["update", "install"]
+
+
+def test_another_apt_that_is_at_work_is_waited_for(machine: Machine) -> None:
+    busy = "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 7 (unattended-upgr)"
+    once = f'test -f {machine.root}/asked || {{ : >{machine.root}/asked; echo "{busy}" >&2; exit 100; }}'
+    put_command(machine.root, "apt-get", f'echo "$*" >>{machine.journal}\n{once}')
+    assert machine.run(name=["git"])["changed"]
+    assert [line.split()[0] for line in machine.asked] == ["update", "update", "install"]
+    assert "DPkg::Lock::Timeout=300" in machine.asked[2]
