@@ -79,19 +79,26 @@ class VmHost:
         assert code == 0 or not check, f"{script}\n{out}{err}"
         return out.strip()
 
-    def playbook(self, *options: str) -> list[str]:
-        """The command line that provisions this host and no other."""
+    def playbook(self, *options: str, name: str = "provision") -> list[str]:
+        """The command line that runs a playbook on this host and no other."""
         inventories = (
             ROOT / "inventory/build.yml",
             ROOT / "molecule/shared/inventory",
             self._scenario / "inventory/hosts.yml",
         )
         command = ["ansible-playbook", *(f"--inventory={each}" for each in inventories)]
-        return [*command, str(ROOT / "playbooks/provision.yml"), f"--limit=localhost,{self.name}", *options]
+        return [*command, str(ROOT / f"playbooks/{name}.yml"), f"--limit=localhost,{self.name}", *options]
 
     async def provision(self, *options: str, code: int | None = 0) -> Play:
-        """Run the playbook on this host; it must end with `code`, where one is given."""
-        ended, out, err = await _run(*self.playbook(*options))
+        """Run the role on this host; it must end with `code`, where one is given."""
+        return await self._play("provision", *options, code=code)
+
+    async def conformance(self, *options: str, code: int) -> Play:
+        """Run the conformance gate on this host; it must end with `code`."""
+        return await self._play("conformance", *options, code=code)
+
+    async def _play(self, name: str, *options: str, code: int | None) -> Play:
+        ended, out, err = await _run(*self.playbook(*options, name=name))
         assert code is None or ended == code, f"exit code {ended}\n{out[-6000:]}{err[-2000:]}"
         recap = {row[0]: int(row[2]) for row in _RECAP.findall(out)}
         return Play(ended, out + err, recap.get(self.name, 0))

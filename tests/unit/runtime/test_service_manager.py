@@ -7,6 +7,7 @@ import socket
 from typing import TYPE_CHECKING
 
 import pytest
+from structlog.testing import capture_logs
 
 from molecule_runtime.service_manager import ServiceManager
 from support.runtime_process import free_port, run_runtime
@@ -70,18 +71,18 @@ def test_what_the_agent_starts_does_not_get_the_socket(monkeypatch: pytest.Monke
     assert "NOTIFY_SOCKET" not in os.environ
 
 
-def test_without_systemd_nothing_is_told(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_without_systemd_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    ServiceManager().tell("READY=1")
-    assert capfd.readouterr().err == ""
+    with capture_logs() as lines:
+        ServiceManager().tell("READY=1")
+    assert lines == []
 
 
 def test_a_manager_that_has_gone_is_logged_and_stops_nothing(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
-    ServiceManager().tell("READY=1")
-    printed = capfd.readouterr()
-    assert "was not told READY=1" in printed.out + printed.err
+    with capture_logs() as lines:
+        ServiceManager().tell("READY=1")
+    (line,) = lines
+    assert "was not told READY=1" in line["event"]
