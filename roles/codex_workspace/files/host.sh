@@ -84,6 +84,7 @@ status() {
   echo "modules_python=$(/usr/bin/python3 -c 'import sys; print(sys.version_info >= (3, 9))' 2>/dev/null)"
   echo "node=$(node --version 2>/dev/null)"
   echo "npm=$(npm --version 2>/dev/null)"
+  echo "our_node=$(if [ -f "$STATE/found" ] && ! was_found /usr/bin/node; then echo yes; fi)"
   echo "foreign=$(foreign | paste -sd ' ')"
   for layer in $LAYERS; do
     read -r key recorded 2>/dev/null <"$STATE/layers/$layer" || continue
