@@ -81,6 +81,7 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         args = self._task.args
         images = self._images_by_key() if args["reuse"] else {}
+        self._private = yaml.safe_load((Path(args["role_path"]) / "vars/main.yml").read_text())
         parent = str(args["parent"])
         reused: list[dict[str, Any]] = []
         missing: list[dict[str, Any]] = []
@@ -113,7 +114,7 @@ class ActionModule(ActionBase):
                 message = f"Layer {layer['name']} takes {name!r}, which is neither in {role} nor in {files}."
                 raise AnsibleActionFail(message)
             sources.append(source)
-        private = yaml.safe_load((role / "vars/main.yml").read_text())
+        private = self._private
         names = mentioned("".join(s.read_text() for s in sources if s.is_file()), private)
         inputs = {
             "files": [digest_of_tree(source) for source in sources],

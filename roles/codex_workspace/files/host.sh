@@ -22,6 +22,10 @@ LAYERS='python packages engine nodejs agent t4 codex runtime payload smoke'
 RUNNING='codex runtime payload'
 DATA='/configs /workspace'
 ENGINE_DATA='/etc/cni /etc/docker /var/lib/containerd /var/lib/docker'
+PATHS=
+for name in $COMMANDS; do
+  PATHS="$PATHS /usr/local/bin/$name"
+done
 KEPT="/app /opt/molecule-venv /usr/lib/node_modules/@openai /usr/bin/codex /etc/codex-workspace /etc/systemd/system/$UNIT"
 # Those of earlier versions too, until they are taken away.
 KNOWN=$(printf '%s\n' "$COMMANDS" | tr ' ' '\n' | sort -u - $STATE/commands 2>/dev/null || printf '%s' "$COMMANDS")
@@ -39,17 +43,18 @@ seen() {
   case $1 in
     python) listing /opt/molecule-venv/pyvenv.cfg /opt/molecule-venv/bin "$(readlink -f /opt/molecule-venv/bin/python3)" ;;
     packages) listing /var/lib/dpkg/status ;;
-    engine) listing /var/lib/dpkg/status && systemctl is-active docker.service 2>/dev/null ;;
+    engine)
+      listing /var/lib/dpkg/status
+      test ! -e /usr/sbin/dockerd || systemctl is-active docker.service
+      ;;
     nodejs) listing /var/lib/dpkg/status /usr/bin/node /usr/bin/npm ;;
     agent) getent passwd "$AGENT" && stat -c '%n %a %U' /configs /workspace ;;
     t4) listing /etc/sudoers.d/agent-t4 && id -nG "$AGENT" ;;
     codex) listing /usr/bin/codex /usr/lib/node_modules/@openai ;;
     runtime) listing /opt/molecule-venv ;;
     payload)
-      listing /app
-      for name in $COMMANDS; do
-        listing "/usr/local/bin/$name"
-      done
+      # shellcheck disable=SC2086 # several paths
+      listing /app $PATHS
       ;;
     smoke) ;;
     service) listing /etc/codex-workspace "/etc/systemd/system/$UNIT" ;;
@@ -57,14 +62,15 @@ seen() {
 }
 
 digest() {
-  seen "$1" 2>/dev/null | sha256sum | cut -d' ' -f1
+  sum=$(seen "$1" 2>/dev/null | sha256sum)
+  echo "${sum%% *}"
 }
 
 # What the service is started from.
 running() {
   for layer in $RUNNING service; do
-    digest "$layer"
-  done | sha256sum | cut -d' ' -f1
+    printf '%s ' "$(digest "$layer")"
+  done | sed 's/ $//'
 }
 
 # What is in the way of a first installation: the role takes nothing over that it did not make.
@@ -81,19 +87,33 @@ status() {
   echo "uid=$(id -u)"
   echo "init=$(cat /proc/1/comm)"
   echo "systemd=$(systemctl --version | sed -n 's/^systemd \([0-9]*\).*/\1/p')"
-  echo "modules_python=$(/usr/bin/python3 -c 'import sys; print(sys.version_info >= (3, 9))' 2>/dev/null)"
-  echo "node=$(node --version 2>/dev/null)"
-  echo "npm=$(npm --version 2>/dev/null)"
-  echo "our_node=$(if [ -f "$STATE/found" ] && ! was_found /usr/bin/node; then echo yes; fi)"
   echo "foreign=$(foreign | paste -sd ' ')"
+  systemctl show --property=ActiveState,UnitFileState "$UNIT"
+  service_runs_on=
   for layer in $LAYERS; do
-    read -r key recorded 2>/dev/null <"$STATE/layers/$layer" || continue
-    test "$recorded" != "$(digest "$layer")" || echo "layer_$layer=$key"
+    now=$(digest "$layer")
+    ! has "$layer" "$RUNNING" || service_runs_on="$service_runs_on$now "
+    read -r key recorded 2>/dev/null <"$STATE/layers/$layer" || key=
+    if [ -n "$key" ] && [ "$recorded" = "$now" ]; then
+      echo "layer_$layer=$key"
+    else
+      about "$layer"
+    fi
   done
+  test "$(cat "$STATE/running" 2>/dev/null)" != "$service_runs_on$(digest service)" || echo current=yes
   test ! -d "$STATE/previous" || echo open=yes
-  echo "active=$(systemctl is-active "$UNIT" 2>/dev/null)"
-  echo "enabled=$(systemctl is-enabled "$UNIT" 2>/dev/null)"
-  test "$(cat "$STATE/running" 2>/dev/null)" != "$(running)" || echo current=yes
+}
+
+# What is looked at only where a layer is not as it was left.
+about() {
+  case $1 in
+    python) echo "modules_python=$(/usr/bin/python3 -c 'import sys; print(sys.version_info >= (3, 9))' 2>/dev/null)" ;;
+    nodejs)
+      echo "node=$(node --version 2>/dev/null)"
+      echo "npm=$(command -v npm)"
+      echo "our_node=$(if [ -f "$STATE/found" ] && ! was_found /usr/bin/node; then echo yes; fi)"
+      ;;
+  esac
 }
 
 installed() {
