@@ -47,6 +47,11 @@ def offline(tmp_path: Path) -> Iterator[Builder]:
             id="digest of a stand-in",
         ),
         pytest.param(
+            {"codex_workspace_state": "absent"},
+            ["codex_workspace_state cannot be set for an image", "playbooks/provision.yml"],
+            id="setting of hosts",
+        ),
+        pytest.param(
             {"codex_workspace_bootstrap_suite": "sid"},
             ['codex_workspace_bootstrap_suite is "sid"', "trixie, bookworm"],
             id="unknown suite",

@@ -15,8 +15,8 @@ pytestmark = pytest.mark.anyio
 
 ABSENT = ("-e", "codex_workspace_state=absent")
 LISTING = (ROOT / "tests/support/host_files.sh").read_text()
-# What data is: the agent's account and files, and the note of what the role made for it.
-DATA = ("/configs", "/workspace", "/home/agent", "/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow",
+# What data is: of the agent its account and files, of an engine what it wrote, and the note of what the role made.
+DATA = ("/configs", "/workspace", "/etc/docker", "/etc/cni", "/home/agent", "/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow",
         "/etc/subuid", "/etc/subgid", "/var/lib/codex-workspace")  # fmt: skip
 
 
@@ -39,4 +39,4 @@ async def test_a_second_removal_changes_nothing(vm: VmHost) -> None:
 async def test_a_purge_takes_the_data_that_the_role_made_a_place_for(vm: VmHost) -> None:
     assert (await vm.provision(*ABSENT, "-e", "codex_workspace_purge=true")).changed == 1
     await vm.sh("! getent passwd agent && test ! -e /configs -a ! -e /workspace -a ! -e /home/agent")
-    await vm.sh("test ! -e /var/lib/codex-workspace")
+    await vm.sh("test ! -e /var/lib/codex-workspace -a ! -e /etc/docker")

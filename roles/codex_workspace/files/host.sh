@@ -20,6 +20,8 @@ export LC_ALL=C
 STATE=/var/lib/codex-workspace
 LAYERS='python packages engine nodejs agent t4 codex runtime payload smoke'
 RUNNING='codex runtime payload'
+DATA='/configs /workspace'
+ENGINE_DATA='/etc/cni /etc/docker /var/lib/containerd /var/lib/docker'
 KEPT="/app /opt/molecule-venv /usr/lib/node_modules/@openai /usr/bin/codex /etc/codex-workspace /etc/systemd/system/$UNIT"
 # Those of earlier versions too, until they are taken away.
 KNOWN=$(printf '%s\n' "$COMMANDS" | tr ' ' '\n' | sort -u - $STATE/commands 2>/dev/null || printf '%s' "$COMMANDS")
@@ -82,6 +84,7 @@ status() {
   echo "modules_python=$(/usr/bin/python3 -c 'import sys; print(sys.version_info >= (3, 9))' 2>/dev/null)"
   echo "node=$(node --version 2>/dev/null)"
   echo "npm=$(npm --version 2>/dev/null)"
+  echo "our_node=$(if [ -f "$STATE/found" ] && ! was_found /usr/bin/node; then echo yes; fi)"
   echo "foreign=$(foreign | paste -sd ' ')"
   for layer in $LAYERS; do
     read -r key recorded 2>/dev/null <"$STATE/layers/$layer" || continue
@@ -102,7 +105,7 @@ installed() {
 found() {
   ! getent passwd "$AGENT" >/dev/null || echo user
   ! getent group docker >/dev/null || echo group
-  for path in /configs /workspace /usr/bin/node /usr/lib/node_modules/@openai/codex /etc/apt/keyrings/nodesource.asc \
+  for path in $DATA $ENGINE_DATA /usr/bin/node /usr/lib/node_modules/@openai/codex /etc/apt/keyrings/nodesource.asc \
     /etc/apt/sources.list.d/nodesource.sources; do
     test ! -e "$path" || echo "$path"
   done
@@ -290,7 +293,8 @@ remove() {
   fi
   rm -rf "$STATE/layers" "$STATE/previous" "$STATE/packages" "$STATE/running" "$STATE/commands"
   if [ "$PURGE" = true ]; then
-    for path in /configs /workspace; do
+    dpkg-query --show docker.io >/dev/null 2>&1 || DATA="$DATA $ENGINE_DATA"
+    for path in $DATA; do
       was_found "$path" || rm -rf "$path"
     done
     was_found user || userdel --remove "$AGENT"
