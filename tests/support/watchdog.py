@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -111,7 +112,11 @@ class Home:
 
     def start(self, *arguments: str, command: list[str] | None = None, **environment: str) -> Process:
         """Start the watchdog; its output can be watched."""
-        process = Process(command or [str(ENTRY), *arguments], {**self.environment, **environment})
+        # A shell cannot catch what was ignored when it started, as SIGHUP is below nohup.
+        signals = [str(shutil.which("env")), "--default-signal=HUP,INT,TERM"]
+        process = Process(
+            [*signals, *(command or [str(ENTRY), *arguments])], {**self.environment, **environment}
+        )
         self.started.append(process)
         return process
 

@@ -15,9 +15,11 @@ pytestmark = pytest.mark.anyio
 
 ABSENT = ("-e", "codex_workspace_state=absent")
 LISTING = (ROOT / "tests/support/host_files.sh").read_text()
-# What data is: of the agent its account and files, of an engine what it wrote, and the note of what the role made.
-DATA = ("/configs", "/workspace", "/etc/docker", "/etc/cni", "/home/agent", "/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow",
-        "/etc/subuid", "/etc/subgid", "/var/lib/codex-workspace")  # fmt: skip
+# The agent's account and files, what an engine wrote, and the note of what the role made.
+DATA = (
+    *("/configs", "/workspace", "/home/agent", "/var/lib/codex-workspace", "/etc/docker", "/etc/cni"),
+    *("/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow", "/etc/subuid", "/etc/subgid"),
+)
 
 
 async def test_a_host_without_its_workspace_keeps_the_data_and_nothing_else(vm: VmHost) -> None:
