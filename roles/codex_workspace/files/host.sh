@@ -169,6 +169,7 @@ close() {
     echo "${layer#*=} $(digest "${layer%%=*}")" | replace "$STATE/layers/${layer%%=*}"
   done
   running | replace "$STATE/running"
+  ! grep -qx docker.io "$STATE/packages" || touch "$STATE/engine"
   rm -rf "$STATE/previous"
 }
 
@@ -313,7 +314,10 @@ remove() {
   fi
   rm -rf "$STATE/layers" "$STATE/previous" "$STATE/packages" "$STATE/running" "$STATE/commands"
   if [ "$PURGE" = true ]; then
-    dpkg-query --show docker.io >/dev/null 2>&1 || DATA="$DATA $ENGINE_DATA"
+    # Of an engine that the role brought, and that is gone: another one may have the same directories by now.
+    if [ -f "$STATE/engine" ] && [ -z "$(command -v dockerd)" ]; then
+      DATA="$DATA $ENGINE_DATA"
+    fi
     for path in $DATA; do
       was_found "$path" || rm -rf "$path"
     done
