@@ -7,19 +7,29 @@ block SIGTERM and SIGINT before: they are then taken here.
 
 from __future__ import annotations
 
+import os
 import runpy
 import signal
 import sys
+import threading
 from typing import TYPE_CHECKING, Final, NoReturn
 
 if TYPE_CHECKING:
     from types import FrameType
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+_PATIENCE_SECONDS: Final = 2.0
 
 
 def _stop(number: int, _frame: FrameType | None) -> NoReturn:
     sys.stderr.write(f"[start] stopped by {signal.Signals(number).name} before the workspace was up\n")
+    # The exception below may come in the middle of an import or a finalizer, be caught there, and lost. So
+    # this process ends soon in any case, and the signal waits for the program that it may execute before that.
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    os.kill(os.getpid(), number)
+    last = threading.Timer(_PATIENCE_SECONDS, os._exit, (128 + number,))
+    last.daemon = True
+    last.start()
     sys.exit(128 + number)
 
 

@@ -10,6 +10,7 @@ import signal
 import stat
 import subprocess
 import sys
+import textwrap
 from typing import TYPE_CHECKING
 
 import pytest
@@ -196,6 +197,22 @@ def test_a_signal_between_two_programs_is_taken_by_the_next(tmp_path: Path) -> N
     done = subprocess.run(command, preexec_fn=block_and_be_sent, capture_output=True, check=False)
     assert done.returncode == 143
     assert not ran.exists()
+
+
+@pytest.mark.parametrize("goes_on", ["time.sleep(60)", "os.execv(sys.executable, command)"])
+def test_a_signal_whose_exception_is_caught_by_somebody_is_not_lost(tmp_path: Path, goes_on: str) -> None:
+    program = f"""
+        import os, signal, sys, time
+        command = [sys.executable, {str(APP / "launcher.py")!r}, {str(tmp_path / "next")!r}]
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except BaseException:
+            {goes_on}
+    """
+    (tmp_path / "program").write_text(textwrap.dedent(program))
+    (tmp_path / "next").write_text("import time; time.sleep(60)\n")
+    command = [sys.executable, str(APP / "launcher.py"), str(tmp_path / "program")]
+    assert subprocess.run(command, capture_output=True, check=False, timeout=30).returncode == 143
 
 
 # --- secrets of files ---------------------------------------------------------------------------------------
