@@ -24,7 +24,7 @@ _PATIENCE_SECONDS: Final = 2.0
 def _stop(number: int, _frame: FrameType | None) -> NoReturn:
     sys.stderr.write(f"[start] stopped by {signal.Signals(number).name} before the workspace was up\n")
     # The exception below may come in the middle of an import or a finalizer, be caught there, and lost. So
-    # this process ends soon in any case, and the signal waits for the program that it may execute before that.
+    # this process ends soon in any case, and the signal waits for what it may execute before that.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     os.kill(os.getpid(), number)
     last = threading.Timer(_PATIENCE_SECONDS, os._exit, (128 + number,))
