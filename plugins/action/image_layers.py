@@ -81,13 +81,14 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         args = self._task.args
         images = self._images_by_key() if args["reuse"] else {}
-        self._private = yaml.safe_load((Path(args["role_path"]) / "vars/main.yml").read_text())
+        role, files = Path(args["role_path"]), Path(args["files_dir"])
+        private = yaml.safe_load((role / "vars/main.yml").read_text())
         parent = str(args["parent"])
         reused: list[dict[str, Any]] = []
         missing: list[dict[str, Any]] = []
         common = args.get("values", [])
         for layer in ({**each, "values": [*each.get("values", []), *common]} for each in args["layers"]):
-            inputs = self._inputs(layer, Path(args["role_path"]), Path(args["files_dir"]), task_vars or {})
+            inputs = self._inputs(layer, role, files, private, task_vars or {})
             key = layer_key(parent, inputs)
             if not missing and key in images:
                 parent, size = images[key]
@@ -106,7 +107,14 @@ class ActionModule(ActionBase):
         images = json.loads(_docker(["image", "inspect", *ids])) if ids else []
         return {image["Config"]["Labels"][KEY_LABEL]: (image["Id"], image["Size"]) for image in images}
 
-    def _inputs(self, layer: dict[str, Any], role: Path, files: Path, task_vars: dict[str, Any]) -> str:
+    def _inputs(
+        self,
+        layer: dict[str, Any],
+        role: Path,
+        files: Path,
+        private: dict[str, Any],
+        task_vars: dict[str, Any],
+    ) -> str:
         sources = sorted((role / "tasks").glob(f"{layer['name']}*.yml"))
         for name in layer.get("files", []):
             source = next((root / name for root in (role, files) if (root / name).exists()), None)
@@ -114,7 +122,6 @@ class ActionModule(ActionBase):
                 message = f"Layer {layer['name']} takes {name!r}, which is neither in {role} nor in {files}."
                 raise AnsibleActionFail(message)
             sources.append(source)
-        private = self._private
         names = mentioned("".join(s.read_text() for s in sources if s.is_file()), private)
         inputs = {
             "files": [digest_of_tree(source) for source in sources],
