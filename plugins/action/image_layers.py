@@ -66,7 +66,8 @@ class ActionModule(ActionBase):
     Arguments: ``parent`` (ID of the base image), ``role_path``, ``files_dir``, ``layers`` (list of ``name``,
     the ``files`` that it takes from files_dir or the role, other ``values`` that it depends on, ``network``:
     whether it fetches anything), ``values`` (that all of them depend on), ``reuse`` (whether existing layers
-    may be used).
+    may be used). With ``planned``, the ``inputs`` of the one layer in ``layers`` by an earlier plan, it fails
+    where they have changed since.
 
     Returns: ``parent`` (ID of the last image that can be used again), ``reused`` (list of ``name``, ``key``,
     ``id``, ``size`` in bytes) and ``missing`` (list of ``name``, ``inputs``, ``network``). The key of a
@@ -74,7 +75,7 @@ class ActionModule(ActionBase):
     """
 
     _requires_connection = False
-    _VALID_ARGS = frozenset(("parent", "role_path", "files_dir", "layers", "values", "reuse"))
+    _VALID_ARGS = frozenset(("parent", "role_path", "files_dir", "layers", "values", "reuse", "planned"))
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Compare the digests of all layers with the labels on the engine's images."""
@@ -97,6 +98,11 @@ class ActionModule(ActionBase):
                 missing.append(
                     {"name": layer["name"], "inputs": inputs, "network": layer.get("network", False)}
                 )
+        if "planned" in args and [layer["inputs"] for layer in missing] != [args["planned"]]:
+            raise AnsibleActionFail(
+                f"A file or a variable of the layer {args['layers'][0]['name']} was changed after the build "
+                "had started, so the layer is not kept. Build again."
+            )
         result.update(changed=False, parent=parent, reused=reused, missing=missing)
         return result
 

@@ -22,6 +22,7 @@ set -eu; umask 022
 test -z {stamp} || ! test "$(cat {stamp} 2>/dev/null)" = {digest} || exit 0
 archive=$(mktemp); trap 'rm -f "$archive"' EXIT
 cat >"$archive"
+test "$(wc -c <"$archive")" -eq {size} || {{ echo "the connection ended too early" >&2; exit 1; }}
 tar --compare --file "$archive" --directory / >/dev/null 2>&1 || {{ {unpack} echo changed; }}
 """
 UNPACK = 'tar --extract --no-overwrite-dir --file "$archive" --directory /;'
@@ -86,12 +87,12 @@ def members(archive: bytes) -> list[str]:
 class ActionModule(ActionBase):
     """Unpack files below the target's root directory, where they are not there yet.
 
-    Arguments: ``trees``, ``texts`` and ``directories`` (see `pack`) or ``archive`` (path of a tar archive on
-    the controller); ``stamp``, a file of the target: while it holds the archive's digest, nothing is
-    unpacked. Who needs more steps after the unpacking writes it when they are done.
+    Arguments: ``trees``, ``texts`` and ``directories`` (see `pack`); ``stamp``, a file of the target: while
+    it holds the archive's digest, nothing is unpacked. Who needs more steps after the unpacking writes it
+    when they are done. Or ``archive`` alone, the path of a tar archive on the controller.
 
-    Returns: ``digest``, the SHA-256 of the archive in hexadecimal; ``files``, the paths that it holds (not of
-    an ``archive``); ``unpacked``, whether it was unpacked (in check mode: would be).
+    Returns: ``unpacked``, whether it was unpacked (in check mode: would be); except of an ``archive``,
+    ``digest``, its SHA-256 in hexadecimal, and ``files``, the paths that it holds.
     """
 
     _VALID_ARGS = frozenset(("trees", "texts", "directories", "archive", "stamp"))
@@ -100,17 +101,20 @@ class ActionModule(ActionBase):
         """Send the archive, and say whether it was unpacked."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         args = self._task.args
+        digest = ""
         try:
             if "archive" in args:
                 content = Path(args["archive"]).read_bytes()
             else:
                 content = pack(args.get("trees", []), args.get("texts"), args.get("directories"))
+                digest = hashlib.sha256(content).hexdigest()
+                result.update(digest=digest, files=members(content))
         except (OSError, ValueError) as error:
             raise AnsibleActionFail(str(error)) from error
-        digest = hashlib.sha256(content).hexdigest()
         script = SCRIPT.format(
             stamp=shlex.quote(args.get("stamp", "")),
             digest=digest,
+            size=len(content),
             unpack="" if self._task.check_mode else UNPACK,
         )
         done = self._low_level_execute_command(f"/bin/sh -c {shlex.quote(script)}", in_data=content)
@@ -119,7 +123,5 @@ class ActionModule(ActionBase):
                 f"The target did not unpack it: {done['stderr'].strip() or done['stdout']}"
             )
         unpacked = "changed" in done["stdout_lines"]
-        result.update(changed=unpacked, digest=digest, unpacked=unpacked)
-        if "archive" not in args:
-            result["files"] = members(content)
+        result.update(changed=unpacked, unpacked=unpacked)
         return result

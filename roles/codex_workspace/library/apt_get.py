@@ -55,13 +55,6 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-# Slim images switch apt's binary cache off and compress its lists, so each of the three calls below would
-# parse them anew. The rest of apt's configuration says where the cache is; slim images remove it afterwards.
-CACHED = [
-    *("-o", "Dir::Cache::pkgcache=pkgcache.bin"),
-    *("-o", "Dir::Cache::srcpkgcache=srcpkgcache.bin"),
-    *("-o", "Acquire::GzipIndexes=false"),
-]
 # A machine that has just booted upgrades itself, and keeps dpkg for a while.
 LOCK_SECONDS = 300
 WAIT = ("-o", f"DPkg::Lock::Timeout={LOCK_SECONDS}")
@@ -96,7 +89,7 @@ def read_sources(module: AnsibleModule) -> tuple[int, str]:
     last = time.monotonic() + LOCK_SECONDS
     while True:
         status, _, stderr = module.run_command(
-            ["apt-get", "update", "-q", *CACHED, "-o", "APT::Update::Error-Mode=any"]
+            ["apt-get", "update", "-q", "-o", "APT::Update::Error-Mode=any"]
         )
         if status == 0 or "Could not get lock" not in stderr or time.monotonic() > last:
             return status, stderr
@@ -132,7 +125,7 @@ def main() -> None:
             "If it is NodeSource's, codex_workspace_nodejs_source=npm does without."
         )
     for name, choices in commands.items():
-        _, policy, _ = module.run_command(["apt-cache", *CACHED, "policy", *choices])
+        _, policy, _ = module.run_command(["apt-cache", "policy", *choices])
         package = first_available(choices, policy)
         if package:
             packages.append(package)
@@ -141,7 +134,7 @@ def main() -> None:
                 msg=f"No package of this release brings {name!r}: asked for {', '.join(choices)}."
             )
     status, out, stderr = module.run_command(
-        ["apt-get", "install", "-q", "-y", *CACHED, *WAIT, "--no-install-recommends", *packages]
+        ["apt-get", "install", "-q", "-y", *WAIT, "--no-install-recommends", *packages]
     )
     if status != 0:
         module.fail_json(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import subprocess
 import tarfile
 from typing import TYPE_CHECKING, Any
 
@@ -166,3 +167,24 @@ def test_texts_and_directories_land_with_their_modes_and_none_is_in_an_argument(
     assert [report["changed"] for report in (first, again, mended)] == [True, False, True]
     assert (secret.read_text(), secret.stat().st_mode & 0o777) == ("one\ntwo", 0o600)
     assert first["files"] == [str(secret)]
+
+
+def test_an_archive_is_unpacked_where_its_files_are_not_there_yet(checkout: Path, target: Target) -> None:
+    archive = target.root / "archive.tar"
+    archive.write_bytes(payload.pack(landing(checkout, target)))
+    task = {"unpack": {"archive": str(archive)}}
+    first, again = target.run(task, task)
+    assert (first["changed"], again["changed"]) == (True, False)
+    assert (target.root / "app/main.py").read_text() == "x = 1\n"
+
+
+def test_an_archive_that_arrives_in_part_is_not_unpacked(checkout: Path, target: Target) -> None:
+    """A connection that breaks leaves the target as it was, for the next run to complete."""
+    content = payload.pack(landing(checkout, target))
+    script = payload.SCRIPT.format(stamp="''", digest="", size=len(content), unpack=payload.UNPACK)
+    broken = subprocess.run(["sh", "-c", script], input=content[:-4096], capture_output=True, check=False)
+    assert (broken.returncode, broken.stdout) == (1, b"")
+    assert b"the connection ended" in broken.stderr
+    assert not (target.root / "app").exists()
+    whole = subprocess.run(["sh", "-c", script], input=content, capture_output=True, check=True)
+    assert whole.stdout == b"changed\n"
