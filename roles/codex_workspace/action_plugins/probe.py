@@ -21,7 +21,8 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run it, and return what it found."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        done = self._low_level_execute_command(self._task.args["script"])
+        # Ansible puts `&& sleep 0` after it, which must not begin a line.
+        done = self._low_level_execute_command(self._task.args["script"].rstrip())
         if done["rc"] != 0:
             message = done["stderr"].strip() or f"it exited {done['rc']}"
             result.update(failed=True, changed=False, rc=done["rc"], stdout=done["stdout"], msg=message)

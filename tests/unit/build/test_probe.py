@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def test_each_line_with_a_name_is_returned_with_its_value_in_check_mode_too(tmp_path: Path) -> None:
-    script = "echo one=1; echo 'equation=a=b c'; echo empty=; echo a line without a name"
+    script = "echo one=1; echo 'equation=a=b c'; echo empty=; echo a line without a name\n"
     for check in (False, True):
         (found,) = Target(tmp_path).run({"probe": {"script": script}}, check=check)
         assert {name: found[name] for name in ("one", "equation", "empty")} == {
