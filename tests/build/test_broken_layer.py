@@ -57,6 +57,12 @@ def test_a_source_that_does_not_answer_is_named_with_the_variable_to_set(
     assert variable in error
 
 
+def test_the_bases_own_settings_of_apt_count_in_the_build(builder: Builder) -> None:
+    proxies = " ".join(f'Acquire::{scheme}::Proxy \\"{NOBODY_LISTENS}\\";' for scheme in ("http", "https"))
+    base = builder.derive(f'echo "{proxies}" >/etc/apt/apt.conf')
+    assert "127.0.0.1:9" in builder.run({"codex_workspace_base_image": base}).refusal(after_start=True)
+
+
 # --- sudoers ----------------------------------------------------------------------------------------------
 
 MALFORMED = "agent ALL=(ALL NOPASSWD: ALL"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from support.plugins import ROOT
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 __all__ = ["Target"]
@@ -21,8 +22,10 @@ class Target:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def run(self, *tasks: dict[str, Any], check: bool = False) -> list[dict[str, Any]]:
-        """Run the tasks in one playbook, and return what each reports."""
+    def run(
+        self, *tasks: dict[str, Any], check: bool = False, vars_files: Sequence[str] = ()
+    ) -> list[dict[str, Any]]:
+        """Run the tasks in one playbook, with the variables of these files, and return what each reports."""
         report = self.root / "report.json"
         steps: list[dict[str, Any]] = []
         for number, task in enumerate(tasks):
@@ -35,7 +38,10 @@ class Target:
             }
         )
         play = self.root / "play.yml"
-        play.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": steps}]))
+        variables = {"vars_files": list(vars_files)} if vars_files else {}
+        play.write_text(
+            json.dumps([{"hosts": "localhost", "gather_facts": False, **variables, "tasks": steps}])
+        )
         python = f"--extra-vars=ansible_python_interpreter={sys.executable}"
         command = ["ansible-playbook", "--connection=local", "--inventory=localhost,", python, str(play)]
         done = subprocess.run(
