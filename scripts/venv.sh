@@ -54,6 +54,6 @@ fi
 "$venv/bin/uv" pip sync --quiet --python "$venv/bin/python" --require-hashes "$here/requirements.txt"
 # Where Python may write no bytecode (PYTHONDONTWRITEBYTECODE, a virtual environment of another user), each start of ansible-playbook
 # would compile it anew, which takes longer than a build that finds nothing to do. Of the collections, only those in use.
-"$venv/bin/python" -m compileall -q -j 0 -x '/(ansible_test|ansible_collections/(?!ansible/posix/|community/docker/|community/library_))' \
+"$venv/bin/python" -m compileall -q -j 0 -x '/(ansible_test|ansible_collections/(?!ansible/posix/|community/docker/))' \
   "$venv/lib"
 touch "$venv/.locked"
