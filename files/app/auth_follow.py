@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 import auth_json
-from molecule_runtime.executor_helpers import sanitize_agent_error
+from runtime_hooks import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -29,6 +29,7 @@ _HOUR: Final = 3600.0
 _YEAR: Final = 31_536_000
 _FIRST_SECONDS: Final = 10.0
 _FIRST_RETRY: Final = 5.0
+_REASON: Final = 500
 # codex refreshes by itself too, when it meets a 401. The discard port of this machine answers nobody.
 CODEX_MUST_NOT_REFRESH: Final = {"CODEX_REFRESH_TOKEN_URL_OVERRIDE": "http://127.0.0.1:9/follower"}
 
@@ -91,7 +92,9 @@ class Follower:
             # In a thread: it waits for the disk, and perhaps for a lock.
             outcome = await asyncio.to_thread(auth_json.install, self._home, text, f"{name} of the platform")
         except Exception as error:  # noqa: BLE001 (whatever fails, the next hour tries again)
-            log.warning("auth.not_synced", reason=sanitize_agent_error(error))
+            log.warning(
+                "auth.not_synced", reason=without_secrets(str(error) or type(error).__name__)[:_REASON]
+            )
             return
         self._has_synced = True
         log.info("auth.synced", outcome=outcome)
