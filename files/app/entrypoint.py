@@ -27,6 +27,7 @@ import boot_owner
 import boot_secrets
 from codex_binary import CodexNotFoundError, find_codex
 from credentials import hand_over, is_credential
+from git_access import git_variables
 from launcher import SIGNALS
 from refresh_owner import VARIABLE as OWNER_VARIABLE
 from refresh_owner import RefreshOwnerError, refresh_role
@@ -93,6 +94,7 @@ def _start(command: list[str]) -> NoReturn:
     _introduce(env, agent, variables, is_root=is_root)
     home = _codex_home(env)
     env["CODEX_HOME"] = str(home)
+    env.update(git_variables(env))
     _sign_in(env, home)
     if command:
         _execute(command, env)
