@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from attachments import Attachments
-from auth_follow import CODEX_MUST_NOT_REFRESH, Follower, is_follower, sync_interval
+from auth_follow import CODEX_MUST_NOT_REFRESH, Follower, is_follower, must_follow, sync_interval
 from child_environment import child_environment
 from codex import Codex, CodexSettings
 from codex_binary import find_codex
@@ -103,8 +103,8 @@ class CodexAdapter(BaseAdapter):
         says what to change.
         """
         env = environment()
-        if is_follower(env):
-            await self._follow(env, config, codex_home(env))
+        if must_follow(env, home := codex_home(env)):
+            await self._follow(env, config, home)
         directory = _config_path(config, env)
         self._prepared = configure(env, directory)
         # After the configuration: the runtime may add the MCP servers of its plugins to it.

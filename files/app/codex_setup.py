@@ -28,7 +28,10 @@ __all__ = ["Prepared", "configure", "molecule_mcp_server"]
 log = structlog.get_logger(__name__)
 
 _MCP_MODULE: Final = "molecule_runtime.a2a_mcp_server"
-_MCP_ENV: Final = ("WORKSPACE_ID", "PLATFORM_URL", "MOLECULE_ORG_ID", "WORKSPACE_CONFIG_PATH")
+_MCP_ENV: Final = (
+    "WORKSPACE_ID", "PLATFORM_URL", "MOLECULE_ORG_ID", "WORKSPACE_CONFIG_PATH", "TIER", "MOLECULE_MODEL",
+    "MODEL", "MODEL_PROVIDER", "RUNTIME",
+)  # fmt: skip
 _MCP_ENV_VARS: Final = ("PYTHONPATH", "SSL_CERT_FILE")
 
 
@@ -75,7 +78,9 @@ def configure(
     if subscription is not None:
         auth_json.check(subscription[1], subscription[0])
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    mcp = molecule_mcp_server(env, configs_dir())
+    # The agent asks its tools what it runs as, and is to hear what was chosen.
+    chosen = {"MODEL": selection.model, "MODEL_PROVIDER": selection.provider.name, "RUNTIME": "codex"}
+    mcp = molecule_mcp_server({**env, **chosen}, configs_dir())
     changed = write_config_toml(
         home,
         CodexConfig(
