@@ -15,8 +15,8 @@ import structlog
 
 import auth_json
 from codex_config import CodexConfig, McpServer, codex_home, write_config_toml
-from molecule_runtime import configs_dir
 from provider_config import NAMED_BY, ProviderError, Selection, missing_credential, resolve_provider
+from runtime_hooks import configs_dir
 from workspace_config import WorkspaceConfig, load_workspace_config
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def configure(
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     # The agent asks its tools what it runs as, and is to hear what was chosen.
     chosen = {"MODEL": selection.model, "MODEL_PROVIDER": selection.provider.name, "RUNTIME": "codex"}
-    mcp = molecule_mcp_server({**env, **chosen}, configs_dir.resolve())
+    mcp = molecule_mcp_server({**env, **chosen}, configs_dir())
     changed = write_config_toml(
         home,
         CodexConfig(
