@@ -15,8 +15,8 @@ import structlog
 
 import auth_json
 from codex_config import CodexConfig, McpServer, codex_home, expected_endpoint, write_config_toml
-from molecule_runtime import configs_dir
 from provider_config import NAMED_BY, ProviderError, Selection, missing_credential, resolve_provider
+from runtime_hooks import configs_dir
 from workspace_config import WorkspaceConfig, load_workspace_config
 
 if TYPE_CHECKING:
@@ -28,7 +28,10 @@ __all__ = ["Prepared", "configure", "molecule_mcp_server"]
 log = structlog.get_logger(__name__)
 
 _MCP_MODULE: Final = "molecule_runtime.a2a_mcp_server"
-_MCP_ENV: Final = ("WORKSPACE_ID", "PLATFORM_URL", "MOLECULE_ORG_ID", "WORKSPACE_CONFIG_PATH")
+_MCP_ENV: Final = (
+    "WORKSPACE_ID", "PLATFORM_URL", "MOLECULE_ORG_ID", "WORKSPACE_CONFIG_PATH", "TIER", "MOLECULE_MODEL",
+    "MODEL", "MODEL_PROVIDER", "RUNTIME",
+)  # fmt: skip
 _MCP_ENV_VARS: Final = ("PYTHONPATH", "SSL_CERT_FILE")
 
 
@@ -76,7 +79,9 @@ def configure(
     if subscription is not None:
         auth_json.check(subscription[1], subscription[0])
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    mcp = molecule_mcp_server(env, configs_dir.resolve())
+    # The agent asks its tools what it runs as, and is to hear what was chosen.
+    chosen = {"MODEL": selection.model, "MODEL_PROVIDER": selection.provider.name, "RUNTIME": "codex"}
+    mcp = molecule_mcp_server({**env, **chosen}, configs_dir())
     wanted = CodexConfig(
         selection=selection,
         sandbox=workspace.bridge.sandbox,

@@ -20,7 +20,8 @@ from pydantic import ValidationError
 
 from molecule_runtime import configs_dir, environment, logs
 from molecule_runtime.config import ConfigError, RbacConfig, load
-from molecule_runtime.mcp_tools import TOOLS, Tool, Toolbox, ToolError
+from molecule_runtime.mcp_tool import Tool, ToolError
+from molecule_runtime.mcp_tools import TOOLS, Toolbox
 from molecule_runtime.platform import PlatformClient
 from molecule_runtime.rbac import allowed_actions
 
@@ -81,7 +82,12 @@ def _arguments(tool: Tool, given: dict[str, Any]) -> Any:
     for name, field in tool.arguments.model_fields.items():
         value = getattr(arguments, name)
         # check_task_status requires both and lets both be empty.
-        if field.is_required() and tool.name != "check_task_status" and not value.strip():
+        if (
+            isinstance(value, str)
+            and field.is_required()
+            and tool.name != "check_task_status"
+            and not value.strip()
+        ):
             raise ToolError(f"Error: {name} must not be empty")
     return arguments
 
