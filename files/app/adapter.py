@@ -127,6 +127,8 @@ class CodexAdapter(BaseAdapter):
                     **(CODEX_MUST_NOT_REFRESH if is_follower(env) else {}),
                 },
                 model=selection.model,
+                model_provider="openai" if selection.provider.built_in else selection.provider.slug,
+                endpoint=self._prepared.endpoint,
                 sandbox=bridge.sandbox,
                 developer_instructions=self._instructions,
                 api_key=_api_key(selection, env),
