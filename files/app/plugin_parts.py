@@ -1,7 +1,7 @@
 """What plugins of the workspace bring for codex itself: MCP servers in config.toml, skills in CODEX_HOME.
 
-The bundled runtime hands over those of all plugins at each start, so that what a plugin no longer brings is taken
-away. What people put there by hand is kept, and counts before a plugin's of the same name.
+The bundled runtime hands over those of all plugins at each start, so that what a plugin no longer brings is
+taken away. What people put there by hand is kept, and counts before a plugin's of the same name.
 """
 
 from __future__ import annotations
@@ -38,13 +38,12 @@ def write_servers(home: Path, servers: Sequence[Any]) -> None:
     remove_marked(document, _MARK)
     for server in servers:
         if server.name in document.get("mcp_servers", {}):
-            log.warning("plugin.server_not_used", server=server.name, reason="config.toml has one of that name")
+            reason = "config.toml has one of that name by hand"
+            log.warning("plugin.server_not_used", server=server.name, reason=reason)
             continue
-        values = (
-            {"url": server.url}
-            if server.url
-            else {"command": server.command, "args": list(server.args), **({"env": server.env} if server.env else {})}
-        )
+        values: dict[str, Any] = {"url": server.url} if server.url else {"command": server.command}
+        if not server.url:
+            values |= {"args": list(server.args), **({"env": dict(server.env)} if server.env else {})}
         add_marked(document, ("mcp_servers", server.name), values, _MARK)
     if (after := tomlkit.dumps(document)) != before:
         write_atomically(path, after, mode=path.stat().st_mode & 0o777)
