@@ -651,6 +651,17 @@ class FakePlatform:
         me = self.workspaces[self.self_id]
         return await self._forward(me, {"method": "message/send", "params": {"message": message}})
 
+    async def send(self, text: str, message_id: str = "") -> Json:
+        """Send the workspace a message of a person, as the platform's proxy does; its whole answer."""
+        message = {
+            "kind": "message",
+            "messageId": message_id or str(uuid.uuid4()),
+            "role": "user",
+            "parts": [{"kind": "text", "text": text}],
+        }
+        me = self.workspaces[self.self_id]
+        return await self._forward(me, {"method": "message/send", "params": {"message": message}})
+
     async def _broadcast(self, request: Request, _: Peer) -> Response:
         if not self.switches.may_broadcast:
             raise RefusedError(403, "broadcast_disabled")

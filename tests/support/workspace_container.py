@@ -122,7 +122,7 @@ class WorkspaceContainer:
         self.name = f"codex-workspace-test-{uuid.uuid4().hex[:10]}"
         self._image = image
         self._config = config
-        self._env = {"WORKSPACE_ID": "test", "PLATFORM_URL": "off", "STANDIN_KEY": API_KEY}
+        self._env: dict[str, str] = {"WORKSPACE_ID": "test", "PLATFORM_URL": "off", "STANDIN_KEY": API_KEY}
         self._published = ""
         if platform is not None:
             # The platform dials the same port after each start, as it does where an address is given.
@@ -210,8 +210,13 @@ class WorkspaceContainer:
         self.http = httpx.AsyncClient(base_url=self.url, timeout=PATIENCE)
         await until(self._serves, "the workspace serves")
 
-    async def recreate(self) -> None:
-        """Another container on the same volumes, as after an upgrade of the image."""
+    async def recreate(self, **env: str | None) -> None:
+        """Another container on the same volumes, as after an upgrade of the image.
+
+        `env` changes the variables, None takes one away.
+        """
+        changed = {**self._env, **env}
+        self._env = {name: value for name, value in changed.items() if value is not None}
         await docker("rm", "--force", self.name)
         await self._create()
         await self.start()
