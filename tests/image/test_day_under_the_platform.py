@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 
 USAGE_TOKEN = "usage-token-of-the-proxy"
 VENDOR_KEY = "key-of-the-vendor"
-# What the platform writes for every workspace that it creates: exactly these keys, in this order. The stamp is
+# What the platform writes for every workspace that it creates: these keys, in this order. The stamp is
 # made without a look at credentials.
 CONFIG = """\
 name: "Backend: API"
