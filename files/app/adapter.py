@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from attachments import Attachments
-from auth_follow import CODEX_MUST_NOT_REFRESH, Follower, is_follower, must_follow, sync_interval
+from auth_follow import Follower, is_follower, must_follow, sync_interval
+from auth_json import tokens_in
 from child_environment import child_environment
 from codex import Codex, CodexSettings
 from codex_binary import find_codex
@@ -38,6 +39,7 @@ from runtime_hooks import (
 )
 from system_prompt import build_system_prompt
 from thread_store import ThreadStore
+from token_desk import NO_DESK, TokenDesk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,6 +64,7 @@ class CodexAdapter(BaseAdapter):
         self._codex_executor: CodexExecutor | None = None
         self._threads: ThreadStore | None = None
         self._following: asyncio.Task[None] | None = None
+        self._desk: TokenDesk | None = None
         self._secrets: SecretsClient | None = None
         self._instructions: str | None = None
 
@@ -124,7 +127,7 @@ class CodexAdapter(BaseAdapter):
                 cwd=cwd,
                 env={
                     **child_environment(env, selection, workspace.providers, codex_home=str(home)),
-                    **(CODEX_MUST_NOT_REFRESH if is_follower(env) else {}),
+                    **((self._desk.environment if self._desk else NO_DESK) if is_follower(env) else {}),
                 },
                 model=selection.model,
                 sandbox=bridge.sandbox,
@@ -167,7 +170,9 @@ class CodexAdapter(BaseAdapter):
             return
         self._secrets = secrets_client(api, env, getattr(config, "heartbeat", None))
         follower = Follower(home, self._secrets.secrets, interval=sync_interval(env))
-        await follower.first()
+        await follower.now()
+        self._desk = TokenDesk(lambda: tokens_in(home), follower.now)
+        await self._desk.open()
         self._following = asyncio.create_task(follower.run(), name="follower of the account")
 
     def health(self) -> AdapterHealth:
@@ -202,6 +207,8 @@ class CodexAdapter(BaseAdapter):
         if self._following is not None:
             self._following.cancel()
             await asyncio.gather(self._following, return_exceptions=True)
+        if self._desk is not None:
+            await self._desk.aclose()
         if self._secrets is not None:
             await self._secrets.aclose()
         if self._codex_executor is not None:
