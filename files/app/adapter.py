@@ -24,6 +24,7 @@ from conversation import Limits
 from credentials import environment
 from executor import CodexExecutor
 from molecule_runtime.adapters.base import AdapterConfig, BaseAdapter, RuntimeCapabilities
+from plugin_parts import install_skills, write_servers
 from provider_config import Selection, last_refresh
 from rollout import find_rollout, read_lines
 from runtime_hooks import (
@@ -112,6 +113,11 @@ class CodexAdapter(BaseAdapter):
             await self._follow(env, config, home)
         directory = _config_path(config, env)
         self._prepared = configure(env, directory)
+        # Only the bundled runtime hands them over; another one may have written its own.
+        if (servers := getattr(config, "mcp_servers", None)) is not None:
+            await asyncio.to_thread(write_servers, self._prepared.home, servers)
+        if (skills := getattr(config, "skills", None)) is not None:
+            await asyncio.to_thread(install_skills, self._prepared.home, skills)
         # After the configuration: the runtime may add the MCP servers of its plugins to it.
         self._instructions = await build_system_prompt(self, config, directory)
 

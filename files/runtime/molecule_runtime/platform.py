@@ -316,6 +316,12 @@ class PlatformClient:
             params["before_ts"] = before
         return _objects(await self.get(f"/workspaces/{self.workspace_id}/activity", params=params))
 
+    async def instructions(self) -> str:
+        """What the platform wants every agent of the organisation, and this one, to follow (Markdown)."""
+        path = f"/workspaces/{self.workspace_id}/instructions/resolve"
+        found = _object(await self.call("GET", path)).get("instructions")
+        return found if isinstance(found, str) else ""
+
     async def broadcast(self, message: str) -> Json:
         """Say something to all workspaces of the organisation; `{"status","delivered"}`."""
         path = f"/workspaces/{self.workspace_id}/broadcast"
