@@ -30,11 +30,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, MutableMapping
     from types import FrameType
 
     Document = dict[str, Any]
 
+SECOND_HOME = Path("/configs/.codex")  # where the entry point of the workspace goes with a read-only home
 DEFAULT_URL = "https://auth.openai.com/oauth/token"
 CLIENT_ID = "app_EMoamEEZ73f0CkXaXp7hrann"
 TOKEN_FIELDS = ("id_token", "access_token", "refresh_token")
@@ -45,6 +46,7 @@ REJECTED_CODES = (
     "invalid_grant",
 )
 
+STATUS_NAMES = ("auth-refresh-status.json", "auth_refresh_status.json")  # the second is for other tools
 REQUEST_SECONDS = 30.0  # for the whole exchange
 GRACE_SECONDS = 5.0  # left to the answer after SIGTERM; an engine kills 10 s after it
 LOCK_SECONDS = 60.0  # longer than another watchdog can hold it
@@ -117,6 +119,7 @@ class Settings(NamedTuple):
     url: str
     safety_margin: int
     stale_after: int
+    is_owner: bool
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -135,6 +138,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         url=_url(environment.get("CODEX_REFRESH_TOKEN_URL_OVERRIDE") or DEFAULT_URL),
         safety_margin=_seconds(environment, "CODEX_AUTH_SAFETY_MARGIN_SECONDS", 14_400),
         stale_after=_seconds(environment, "CODEX_AUTH_STALE_AFTER_SECONDS", 604_800),
+        is_owner=environment.get("CODEX_AUTH_REFRESH_OWNER") != "0",
     )
 
 
@@ -624,7 +628,7 @@ class Round:
         self._settings = settings
         self._patience = patience
         self._target = Path(os.path.realpath(settings.auth_file))
-        self._status_file = settings.auth_file.with_name("auth-refresh-status.json")
+        self._status_files = [settings.auth_file.with_name(name) for name in STATUS_NAMES]
         self._document: Document = {}
 
     def run(self) -> Result:
@@ -646,6 +650,8 @@ class Round:
 
     def _decide(self) -> str:
         self._document = read_document(self._target)
+        if not self._settings.is_owner:
+            raise skip("not_refresh_owner", "somebody else refreshes this account")
         return why_refresh(self._document, self._settings, time.time())
 
     def _refresh(self) -> str:
@@ -715,7 +721,7 @@ class Round:
 
     def _last_status(self) -> Document:
         try:
-            return parse_object(_read_bytes(self._status_file)) or {}
+            return parse_object(_read_bytes(self._status_files[0])) or {}
         except OSError:
             return {}
 
@@ -724,13 +730,17 @@ class Round:
         tokens = tokens_of(self._document)
         refreshed = parse_time(self._document.get("last_refresh"))
         expiry = expiry_of(text_of(tokens, "access_token"))
+        age = None if refreshed is None or refreshed > now else int(now - refreshed)
         status: Document = {
             "time": format_time(now),
             "outcome": result.outcome.name.lower(),
             "exit_code": int(result.outcome),
             "reason": result.reason,
             "last_refresh": None if refreshed is None else format_time(refreshed),
-            "age_seconds": None if refreshed is None or refreshed > now else int(now - refreshed),
+            "age_seconds": age,
+            "last_refresh_age_seconds": age,
+            "watchdog_last_outcome": watchdog_outcome(result),
+            "watchdog_last_run_iso": format_time(now),
             "access_token_expires": None if expiry is None else format_time(expiry),
             "rejected_refresh_token_sha256": None,
             "rejected_reason": None,
@@ -742,13 +752,14 @@ class Round:
             last = self._last_status()
             for field in ("rejected_refresh_token_sha256", "rejected_reason"):
                 status[field] = last.get(field)
-        try:
-            self._write_status(encode(status))
-        except OSError as error:
-            say(f"warning: {self._status_file} is not written: {error.strerror}")
+        for status_file in self._status_files:
+            try:
+                self._write_status(status_file, encode(status))
+            except OSError as error:
+                say(f"warning: {status_file} is not written: {error.strerror}")
 
-    def _write_status(self, content: bytes) -> None:
-        temporary = self._status_file.with_name(f".{self._status_file.name}.new")
+    def _write_status(self, status_file: Path, content: bytes) -> None:
+        temporary = status_file.with_name(f".{status_file.name}.new")
         temporary.unlink(missing_ok=True)
         descriptor = os.open(
             temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
@@ -756,11 +767,69 @@ class Round:
         try:
             _give_to_owner(descriptor, self._target)
             _write_whole(descriptor, content)
-            temporary.replace(self._status_file)
-            _fsync_directory(self._status_file.parent)
+            temporary.replace(status_file)
+            _fsync_directory(status_file.parent)
         finally:
             os.close(descriptor)
             temporary.unlink(missing_ok=True)
+
+
+def record_not_owner(auth_file: Path) -> None:
+    """Leave the status of a workspace that refreshes nothing: how old the tokens are that it was given."""
+    settings = Settings(auth_file, DEFAULT_URL, safety_margin=0, stale_after=0, is_owner=False)
+    Round(settings, Patience()).run()
+
+
+def watchdog_outcome(result: Result) -> str:
+    """The result as one word for other tools; 0 stands for a failure without an HTTP status."""
+    if result.outcome is Outcome.REFRESHED:
+        return "refreshed"
+    if result.outcome is Outcome.SKIP:
+        return f"skip:{result.reason}"
+    if result.outcome is Outcome.PERMANENT:
+        return "fail:permanent_401"
+    if result.reason == "save_failed":
+        return "fail:apply_response"
+    answered = "200" if result.reason.startswith("answer_") else "0"
+    return f"fail:transient_{result.reason[5:] if result.reason.startswith('http_') else answered}"
+
+
+def become_user_of(environment: MutableMapping[str, str]) -> None:
+    """As root, become the user whose CODEX_HOME it is, with that CODEX_HOME: root's own is another one.
+
+    `docker exec` runs as root. Where CODEX_HOME is given and is a directory of root's, root stays root.
+
+    Raises:
+        SettingError: there is no way to become that user here.
+    """
+    if os.geteuid() == 0 and not _is_roots(environment.get("CODEX_HOME")):
+        sys.path.append(str(Path(__file__).parent))
+        import agent_user  # noqa: PLC0415 - only now its place is known
+
+        try:
+            agent = agent_user.find(environment)
+        except agent_user.AgentError:
+            return  # a machine that has no such user: root is the one who signed in
+        try:
+            agent_user.become(agent)
+        except agent_user.AgentError as error:
+            raise SettingError(str(error)) from None
+        environment["HOME"] = agent.home
+    home = Path(environment.get("CODEX_HOME") or "~/.codex")
+    with suppress(RuntimeError):  # no home: read_settings says so
+        home = home.expanduser()
+    if not os.access(home, os.W_OK) and os.access(SECOND_HOME / "auth.json", os.R_OK):
+        environment["CODEX_HOME"] = str(SECOND_HOME)
+
+
+def _is_roots(given: str | None) -> bool:
+    """Whether CODEX_HOME is given and root's: itself, or where it would be made. A link tells nothing."""
+    if not given or given.startswith("~"):
+        return False
+    path = Path(given).absolute()
+    while not os.path.lexists(path):
+        path = path.parent
+    return not path.is_symlink() and path.stat().st_uid == 0
 
 
 def say(line: str) -> None:
@@ -774,6 +843,7 @@ def main() -> int:
     patience = Patience()
     patience.install()
     try:
+        become_user_of(os.environ)
         result = Round(read_settings(os.environ), patience).run()
     except SettingError as error:
         say(str(error))

@@ -9,6 +9,7 @@ failed task says why in its status message. Turns, steering and the child are el
 from __future__ import annotations
 
 import asyncio
+import textwrap
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from a2a.server.agent_execution import RequestContext
     from a2a.server.events import EventQueue
+    from a2a.types import Message as A2AMessage
 
     from attachments import Attachments
     from codex import Codex
@@ -41,6 +43,7 @@ _ARTIFACT: Final = "answer"
 # The SDK drops a stream that is 1024 events behind and copies the whole task for each event, so deltas that
 # follow each other faster than this many seconds join. The first one never waits.
 _PACE: Final = 0.02
+_LABEL: Final = 80
 _EMPTY_MESSAGE: Final = "The message was empty: send a text or a file."
 _NO_WORDS: Final = "The agent finished without saying anything."
 
@@ -56,6 +59,7 @@ class CodexExecutor(AgentExecutor):
     """Runs messages on codex, in one conversation for all, or one for each A2A context.
 
     `preamble` is asked once per message for text that goes before it, such as results of delegated tasks.
+    `on_turn` is told the first words of each message when it is taken up, and "" when it has ended.
     """
 
     def __init__(
@@ -66,12 +70,14 @@ class CodexExecutor(AgentExecutor):
         limits: Limits | None = None,
         threads: Literal["shared", "per_context"] = "shared",
         preamble: Callable[[], str] = lambda: "",
+        on_turn: Callable[[str], None] = lambda _about: None,
     ) -> None:
         self._codex = codex
         self._attachments = attachments
         self._limits = limits or Limits()
         self._per_context = threads == "per_context"
         self._preamble = preamble
+        self._on_turn = on_turn
         self._conversations: dict[str, Conversation] = {}
         self._running: dict[str, _Running] = {}
 
@@ -105,6 +111,7 @@ class CodexExecutor(AgentExecutor):
         running = self._running[task_id] = _Running(conversation, message)
         conversation.submit(message)
         self._count()
+        self._on_turn(_about(context.message))
         try:
             await _Stream(updater, message.reply).run()
         finally:
@@ -113,6 +120,7 @@ class CodexExecutor(AgentExecutor):
             self._running.pop(task_id, None)
             running.told.set()
             self._count()
+            self._on_turn("")
 
     async def cancel(self, context: RequestContext, event_queue: EventQueue) -> None:
         """Take one message back, interrupting the turn that works for it; its task ends as canceled."""
@@ -192,6 +200,13 @@ class _Stream:
             await self.updater.complete()
         else:
             await self.updater.complete(self.updater.new_agent_message([Part(text=_NO_WORDS)]))
+
+
+def _about(message: A2AMessage | None) -> str:
+    """The first line of `message`, short enough for a label; never ""."""
+    texts = (part.text for part in message.parts) if message is not None else ()
+    line = next((line.strip() for text in texts for line in text.splitlines() if line.strip()), "")
+    return textwrap.shorten(line, _LABEL, placeholder="...") if line else "a message without text"
 
 
 def _tool(item: dict[str, Any], done: bool) -> None:

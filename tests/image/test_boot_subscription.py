@@ -32,6 +32,7 @@ LONGEST_STORY = 15
 PORT = 9000
 SCRIPT = Path(__file__).parents[1] / "support" / "token_endpoint.py"
 AUTH = "/home/agent/.codex/auth.json"
+STATUS = "/home/agent/.codex/auth_refresh_status.json"
 OVERRIDE = {"CODEX_REFRESH_TOKEN_URL_OVERRIDE": f"http://127.0.0.1:{PORT}{PATH}", "STANDIN_KEY": ""}
 CLAIMS = {"chatgpt_plan_type": "pro", "chatgpt_account_id": "account-1", "chatgpt_user_id": "user-1"}
 
@@ -119,7 +120,7 @@ async def test_a_workspace_with_an_account_of_its_own(
         WorkspaceContainer(
             image,
             "name: Subscribed\n",
-            env=OVERRIDE,
+            env={**OVERRIDE, "CODEX_AUTH_REFRESH_OWNER": "1"},
             files={"secrets.d/CODEX_AUTH_JSON": text, "secrets.d/load.sh": load},
             home_files=home(model),
             platform=platform,
@@ -131,7 +132,7 @@ async def test_a_workspace_with_an_account_of_its_own(
         for fact in (
             "secrets: CODEX_AUTH_JSON from /configs/secrets.d/load.sh",
             f"{AUTH}: written from CODEX_AUTH_JSON",
-            "the watchdog keeps auth.json fresh",
+            "the watchdog keeps auth.json fresh (owner: CODEX_AUTH_REFRESH_OWNER=1)",
             "credential=CODEX_AUTH_JSON model=gpt-5.5 provider=openai-subscription",
         ):
             assert fact in story
@@ -179,6 +180,50 @@ async def test_a_workspace_with_an_account_of_its_own(
             return len(await watchdog(workspace)) == 2
 
         await until(back, "the watchdog is there again")
+
+
+async def test_under_a_platform_nothing_is_refreshed_unless_somebody_asks(
+    image: str, model: ResponsesServer, platform: FakePlatform
+) -> None:
+    given = document(1, age=DAY, expires_in=3 * 3600)
+    platform.secret_values = {"CODEX_AUTH_JSON": json.dumps(given)}
+    async with (
+        token_endpoint(image) as endpoint,
+        WorkspaceContainer(
+            image,
+            "name: Of the platform\n",
+            env={**OVERRIDE, "CODEX_AUTH_JSON": json.dumps(given)},
+            home_files=home(model),
+            platform=platform,
+            network=endpoint.name,
+        ) as workspace,
+    ):
+        story = await workspace.says("registered with the platform")
+        assert (
+            "OAuth: follower, this workspace refreshes nothing (CODEX_AUTH_REFRESH_OWNER is not set" in story
+        )
+        assert await watchdog(workspace) == set()
+        status = json.loads(await workspace.sh(f"cat {STATUS}"))
+        assert status["watchdog_last_outcome"] == "skip:not_refresh_owner"
+        assert await endpoint.asked() == 0
+
+        # As root, who has another home, an operator asks for a round.
+        await endpoint.release()
+        once = "codex_auth_refresh.sh --once 2>&1; echo $?"
+        assert (await workspace.sh(f"CODEX_AUTH_REFRESH_OWNER=0 {once}")).splitlines()[-1] == "1"
+        assert await endpoint.asked() == 0
+        said = (await workspace.sh(once)).splitlines()
+        assert said[-1] == "0", said
+        assert (await installed(workspace))["refresh_token"] == "rt-secret-issued-1"
+        names = f"{AUTH} {AUTH}.lock {STATUS} /home/agent/.codex/auth-refresh-status.json"
+        assert await workspace.sh(f"stat -c '%a %U' {names}") == "\n".join(["600 agent"] * 4)
+        assert await workspace.sh("ls -A /root/.codex 2>&1; true") == (
+            "ls: cannot access '/root/.codex': No such file or directory"
+        )
+        assert json.loads(await workspace.sh(f"cat {STATUS}"))["watchdog_last_outcome"] == "refreshed"
+        assert (await workspace.sh(once)).splitlines()[-1] == "1"
+        assert (await workspace.sh(f"CODEX_HOME=/tmp/none {once}")).splitlines()[-1] == "1"
+        assert await endpoint.asked() == 1
 
 
 async def test_a_new_follower_that_has_no_token_of_the_platform_yet_registers_to_fetch_its_account(

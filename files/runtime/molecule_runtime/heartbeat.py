@@ -111,6 +111,10 @@ class Heartbeat:
 
     async def _beat_once(self, *, regular: bool) -> None:
         try:
+            if regular:
+                # An outage may outlast the boot, and a platform may lose its rows: without a registration it
+                # has no address of this workspace, however often it hears that it lives.
+                await self.client.register_again()
             await self.client.heartbeat(self.body())
         except PlatformError as error:
             self._failures_in_a_row += 1

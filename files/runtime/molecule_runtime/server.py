@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from molecule_runtime import metrics
+from molecule_runtime import metrics, platform_auth
 from molecule_runtime.access import Access, AccessGate
 from molecule_runtime.cards import CardRoutes
 from molecule_runtime.routes_internal import AuthStatus, InternalRoutes
@@ -34,13 +34,17 @@ STREAM_GRACE_SECONDS = 3.0
 
 @dataclass(slots=True)
 class Workspace:
-    """What the routes serve. Without `executor`, messages are answered 503 with `problem`."""
+    """What the routes serve. Without `executor`, messages are answered 503 with `problem`.
+
+    `prompt` is what the agent was told, as people may read it.
+    """
 
     card: AgentCard
     card_url_is_fixed: bool = False
     adapter: BaseAdapter | None = None
     executor: TurnExecutor | None = None
     problem: str = ""
+    prompt: str = ""
     stopping: bool = False
     internal: InternalRoutes = field(default_factory=InternalRoutes)
     access: Access = field(default_factory=Access)
@@ -63,6 +67,7 @@ def build_app(workspace: Workspace) -> Starlette:
             *CardRoutes(workspace.card, url_is_fixed=workspace.card_url_is_fixed).routes(),
             *workspace.internal.routes(),
             AuthStatus(workspace.access.required).route(),
+            Route("/internal/prompt", _PromptEndpoint(workspace).__call__, methods=["GET"]),
             Route("/transcript", TranscriptEndpoint(workspace.adapter).__call__, methods=["GET"]),
             Route("/healthz", probes.healthz, methods=["GET"]),
             Route("/readyz", probes.readyz, methods=["GET"]),
@@ -100,6 +105,17 @@ class _NotConfigured:
             identifier = None
         error = {"code": _INTERNAL_ERROR, "message": "agent not configured", "data": self._workspace.problem}
         return JSONResponse({"jsonrpc": "2.0", "id": identifier, "error": error}, status_code=503)
+
+
+class _PromptEndpoint:
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    async def __call__(self, request: Request) -> Response:
+        """What the agent was told at its start, secrets taken out, to the holder of the inbound secret."""
+        if not platform_auth.inbound_authorized(request.headers.get("authorization")):
+            return JSONResponse({"error": "missing or invalid platform secret"}, status_code=401)
+        return PlainTextResponse(self._workspace.prompt, media_type="text/markdown")
 
 
 class _Probes:

@@ -209,10 +209,46 @@ async def test_the_owner_asks_the_platform_for_nothing(
     assert platform.calls == []
 
 
-@pytest.mark.parametrize(("value", "follows"), [("0", True), ("1", False), ("", False)])
-def test_a_single_workspace_is_the_owner(value: str, follows: bool) -> None:
-    assert is_follower({"CODEX_AUTH_REFRESH_OWNER": value}) is follows
-    assert not is_follower({})
+@pytest.mark.parametrize(("value", "follows"), [("0", True), ("1", False)])
+@pytest.mark.parametrize("url", ["off", "https://platform.example"])
+def test_what_is_said_counts(value: str, follows: bool, url: str) -> None:
+    assert is_follower({"CODEX_AUTH_REFRESH_OWNER": value, "PLATFORM_URL": url}) is follows
+
+
+@pytest.mark.parametrize(
+    ("url", "follows"), [("off", False), ("NONE/", False), ("https://p", True), ("", True)]
+)
+def test_a_workspace_is_the_owner_unless_there_is_a_platform(url: str, follows: bool) -> None:
+    assert is_follower({"PLATFORM_URL": url}) is follows
+    assert is_follower({"PLATFORM_URL": url, "CODEX_AUTH_REFRESH_OWNER": ""}) is follows
+
+
+async def test_under_a_platform_a_workspace_with_a_subscription_follows_by_default(
+    platform: FakePlatform, config: AdapterConfig, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLATFORM_URL", platform.url)
+    monkeypatch.delenv("CODEX_AUTH_REFRESH_OWNER")
+    monkeypatch.setenv("CODEX_AUTH_JSON", subscription("rt-env", age=3 * DAY))
+    platform.secret_values = {"CODEX_AUTH_JSON": subscription("rt-1")}
+    adapter = Adapter()
+    try:
+        await adapter.setup(config)
+    finally:
+        await adapter.close()
+    assert tokens_in(home) == "rt-1"
+    status = json.loads((home / "auth_refresh_status.json").read_text())
+    assert status["watchdog_last_outcome"] == "skip:not_refresh_owner"
+    assert abs(status["last_refresh_age_seconds"] - DAY) < DAY
+
+
+async def test_under_a_platform_a_workspace_with_an_api_key_asks_for_no_subscription(
+    platform: FakePlatform, config: AdapterConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLATFORM_URL", platform.url)
+    monkeypatch.delenv("CODEX_AUTH_REFRESH_OWNER")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-1")
+    await Adapter().setup(config)
+    assert platform.calls == []
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "1h", "31536001", "\u0661"])
@@ -221,6 +257,6 @@ def test_a_wrong_interval_is_refused(value: str) -> None:
         sync_interval({"CODEX_AUTH_SYNC_INTERVAL_SECONDS": value})
 
 
-def test_the_interval_is_an_hour_unless_it_is_set() -> None:
-    assert sync_interval({}) == 3600
+def test_the_interval_is_shorter_than_the_platform_refreshes_ahead_unless_it_is_set() -> None:
+    assert sync_interval({}) == 600
     assert sync_interval({"CODEX_AUTH_SYNC_INTERVAL_SECONDS": " 60 "}) == 60

@@ -69,5 +69,5 @@ def test_a_follower_whose_tokens_have_expired_is_told_whose_business_that_is() -
     (url,) = CODEX_MUST_NOT_REFRESH.values()
     failure = turn_failure({"message": f"error sending request for url ({url})", "codexErrorInfo": "other"})
     assert failure.kind is FailureKind.UNAUTHORIZED
-    assert "another workspace refreshes them" in failure.text
+    assert "this workspace does not refresh them itself" in failure.text
     assert url not in failure.text
