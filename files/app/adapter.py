@@ -14,7 +14,8 @@ import structlog
 
 from activity import Activity
 from attachments import Attachments
-from auth_follow import CODEX_MUST_NOT_REFRESH, Follower, is_follower, must_follow, sync_interval
+from auth_follow import Follower, is_follower, must_follow, sync_interval
+from auth_json import tokens_in
 from child_environment import child_environment
 from codex import Codex, CodexSettings
 from codex_binary import find_codex
@@ -43,6 +44,7 @@ from runtime_hooks import (
 from secret_values import SecretValues
 from system_prompt import build_system_prompt
 from thread_store import ThreadStore
+from token_desk import NO_DESK, TokenDesk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,6 +69,7 @@ class CodexAdapter(BaseAdapter):
         self._codex_executor: CodexExecutor | None = None
         self._threads: ThreadStore | None = None
         self._following: asyncio.Task[None] | None = None
+        self._desk: TokenDesk | None = None
         self._secrets: SecretsClient | None = None
         self._activity: Activity | None = None
         self._instructions: str | None = None
@@ -150,7 +153,7 @@ class CodexAdapter(BaseAdapter):
                 cwd=cwd,
                 env={
                     **child_environment(env, selection, workspace.providers, codex_home=str(home)),
-                    **(CODEX_MUST_NOT_REFRESH if is_follower(env) else {}),
+                    **((self._desk.environment if self._desk else NO_DESK) if is_follower(env) else {}),
                 },
                 model=selection.model,
                 model_provider="openai" if selection.provider.built_in else selection.provider.slug,
@@ -197,7 +200,9 @@ class CodexAdapter(BaseAdapter):
             return
         self._secrets = secrets_client(api, env, getattr(config, "heartbeat", None))
         follower = Follower(home, self._secrets.secrets, interval=sync_interval(env))
-        await follower.first()
+        await follower.now()
+        self._desk = TokenDesk(lambda: tokens_in(home), follower.now)
+        await self._desk.open()
         self._following = asyncio.create_task(follower.run(), name="follower of the account")
 
     def health(self) -> AdapterHealth:
@@ -232,6 +237,8 @@ class CodexAdapter(BaseAdapter):
         if self._following is not None:
             self._following.cancel()
             await asyncio.gather(self._following, return_exceptions=True)
+        if self._desk is not None:
+            await self._desk.aclose()
         if self._secrets is not None:
             await self._secrets.aclose()
         if self._codex_executor is not None:
