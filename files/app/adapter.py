@@ -14,6 +14,7 @@ import structlog
 
 from attachments import Attachments
 from auth_follow import CODEX_MUST_NOT_REFRESH, Follower, is_follower, must_follow, sync_interval
+from budgets import read_budgets
 from child_environment import child_environment
 from codex import Codex, CodexSettings
 from codex_binary import find_codex
@@ -22,7 +23,9 @@ from codex_setup import Prepared, configure
 from conversation import Limits
 from credentials import environment
 from executor import CodexExecutor
+from metering import Meter
 from molecule_runtime.adapters.base import AdapterConfig, BaseAdapter, RuntimeCapabilities
+from prices import read_prices
 from provider_config import Selection, last_refresh
 from rollout import find_rollout, read_lines
 from runtime_hooks import (
@@ -35,9 +38,11 @@ from runtime_hooks import (
     platform_api,
     reporter_of_turns,
     secrets_client,
+    spending_told_by,
 )
 from system_prompt import build_system_prompt
 from thread_store import ThreadStore
+from usage_ledger import UsageLedger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,6 +57,7 @@ log = structlog.get_logger(__name__)
 
 _WORKSPACE: Final = Path("/workspace")
 _THREADS: Final = ".codex_threads.json"
+_USAGE: Final = ".codex_usage.jsonl"
 
 
 class CodexAdapter(BaseAdapter):
@@ -64,6 +70,8 @@ class CodexAdapter(BaseAdapter):
         self._following: asyncio.Task[None] | None = None
         self._secrets: SecretsClient | None = None
         self._instructions: str | None = None
+        self._ledger: UsageLedger | None = None
+        self._meter: Meter | None = None
 
     @staticmethod
     def name() -> str:
@@ -118,6 +126,14 @@ class CodexAdapter(BaseAdapter):
         bridge, env = workspace.bridge, environment()
         cwd = _WORKSPACE if _WORKSPACE.is_dir() else Path.home()
         self._threads = ThreadStore(configs_dir() / _THREADS)
+        self._ledger = UsageLedger(configs_dir() / _USAGE)
+        await asyncio.to_thread(self._ledger.load)
+        self._meter = Meter(
+            self._ledger,
+            read_prices(workspace.prices),
+            read_budgets(workspace.budgets, env),
+            model=selection.model,
+        )
         codex = Codex(
             CodexSettings(
                 command=[str(find_codex(bridge.app_server_command)), *bridge.app_server_args],
@@ -127,12 +143,15 @@ class CodexAdapter(BaseAdapter):
                     **(CODEX_MUST_NOT_REFRESH if is_follower(env) else {}),
                 },
                 model=selection.model,
+                model_provider="openai" if selection.provider.built_in else selection.provider.slug,
+                endpoint=self._prepared.endpoint,
                 sandbox=bridge.sandbox,
                 developer_instructions=self._instructions,
                 api_key=_api_key(selection, env),
                 max_line=bridge.max_line_bytes,
             ),
             self._threads,
+            meter=self._meter,
             on_start=agent_started,
             on_failing=agent_failing,
         )
@@ -145,7 +164,10 @@ class CodexAdapter(BaseAdapter):
             threads=bridge.threads,
             preamble=delegation_results,
             on_turn=reporter_of_turns(getattr(config, "heartbeat", None)),
+            closed=self._meter.closed,
         )
+        self._meter.when_closed(executor.budget_closed)
+        spending_told_by(self._meter)
         try:
             await codex.start()
         except BaseException:
@@ -175,7 +197,8 @@ class CodexAdapter(BaseAdapter):
         if self._codex_executor is None:
             return health(ready=False, detail="codex has not been started yet")
         problem = self._codex_executor.problem
-        return health(ready=not problem, detail=problem)
+        note = self._meter.note() if self._meter is not None else ""
+        return health(ready=not problem, detail=problem or note)
 
     async def transcript_lines(self, since: int = 0, limit: int = 100) -> dict[str, Any]:
         """The rollout of the shared conversation. Raises OSError."""
@@ -206,6 +229,8 @@ class CodexAdapter(BaseAdapter):
             await self._secrets.aclose()
         if self._codex_executor is not None:
             await self._codex_executor.close()
+        if self._ledger is not None:
+            await self._ledger.close()
 
 
 Adapter = CodexAdapter

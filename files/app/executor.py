@@ -20,7 +20,8 @@ from a2a.types import Part, Task, TaskState, TaskStatus
 
 from attachments import is_empty
 from conversation import Conversation, Limits
-from reply import Canceled, Chunk, Completed, Failed, Reply, Working
+from failures import FailureKind, TurnFailure
+from reply import Canceled, Chunk, Completed, Failed, Working
 from runtime_hooks import queue_changed, tool_active, without_secrets
 from turns import Message
 
@@ -59,7 +60,8 @@ class CodexExecutor(AgentExecutor):
     """Runs messages on codex, in one conversation for all, or one for each A2A context.
 
     `preamble` is asked once per message for text that goes before it, such as results of delegated tasks.
-    `on_turn` is told the first words of each message when it is taken up, and "" when it has ended.
+    `on_turn` is told the first words of each message when it is taken up, and "" when it has ended. While
+    `closed` gives a reason, messages end with it at once.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class CodexExecutor(AgentExecutor):
         threads: Literal["shared", "per_context"] = "shared",
         preamble: Callable[[], str] = lambda: "",
         on_turn: Callable[[str], None] = lambda _about: None,
+        closed: Callable[[], str] = lambda: "",
     ) -> None:
         self._codex = codex
         self._attachments = attachments
@@ -78,6 +81,7 @@ class CodexExecutor(AgentExecutor):
         self._per_context = threads == "per_context"
         self._preamble = preamble
         self._on_turn = on_turn
+        self._closed = closed
         self._conversations: dict[str, Conversation] = {}
         self._running: dict[str, _Running] = {}
 
@@ -106,6 +110,10 @@ class CodexExecutor(AgentExecutor):
         if is_empty(context.message):
             await updater.reject(updater.new_agent_message([Part(text=_EMPTY_MESSAGE)]))
             return
+        if reason := self._closed():
+            # Before its input is prepared: results of delegated tasks would be taken, and lost.
+            await _fail(updater, TurnFailure(FailureKind.BUDGET, reason))
+            return
         conversation = self._conversation(context_id)
         message = Message(task_id, self._input(context))
         running = self._running[task_id] = _Running(conversation, message)
@@ -113,7 +121,7 @@ class CodexExecutor(AgentExecutor):
         self._count()
         self._on_turn(_about(context.message))
         try:
-            await _Stream(updater, message.reply).run()
+            await _Stream(updater, message).run()
         finally:
             # Cancelled from outside, the message must not begin a turn that nobody reads.
             conversation.withdraw(message)
@@ -133,6 +141,11 @@ class CodexExecutor(AgentExecutor):
         else:
             await TaskUpdater(event_queue, task_id, context.context_id or "").cancel()
 
+    def budget_closed(self) -> None:
+        """A cap was reached: no turn waits for its next event to hear of it."""
+        for conversation in self._conversations.values():
+            conversation.wake()
+
     async def close(self) -> None:
         """Interrupt what runs and end the child."""
         for conversation in list(self._conversations.values()):
@@ -150,7 +163,9 @@ class CodexExecutor(AgentExecutor):
             ]:
                 del self._conversations[idle]
         if key not in self._conversations:
-            self._conversations[key] = Conversation(key, self._codex, self._limits, on_tool=_tool)
+            self._conversations[key] = Conversation(
+                key, self._codex, self._limits, on_tool=_tool, closed=self._closed
+            )
         return self._conversations[key]
 
     def _count(self) -> None:
@@ -162,26 +177,23 @@ class _Stream:
     """Carries one reply into the events of one task."""
 
     updater: TaskUpdater
-    reply: Reply
+    message: Message
     _parts: list[str] = field(default_factory=list)
 
     async def run(self) -> None:
-        async for update in self.reply.updates():
+        async for update in self.message.reply.updates():
             match update:
                 case Working():
                     await self.updater.start_work()
                 case Chunk(text, append):
                     await self._send(text, append=append)
-                    await self.reply.pause(_PACE)
+                    await self.message.reply.pause(_PACE)
                 case Completed(text):
                     await self._complete(text)
                 case Failed(failure):
-                    message = self.updater.new_agent_message(
-                        [Part(text=without_secrets(failure.text))], metadata={"reason": failure.kind.value}
-                    )
-                    await self.updater.failed(message)
+                    await _fail(self.updater, failure, self._metadata())
                 case Canceled():
-                    await self.updater.cancel()
+                    await self._end(TaskState.TASK_STATE_CANCELED)
 
     async def _send(self, text: str, *, append: bool, last: bool = False) -> None:
         append = append and bool(self._parts)
@@ -196,10 +208,23 @@ class _Stream:
         """Leave the artifact in one piece: its first part is the whole answer for whoever reads it later."""
         if self._parts != [text] and (text or self._parts):
             await self._send(text, append=False, last=True)
-        if text:
-            await self.updater.complete()
-        else:
-            await self.updater.complete(self.updater.new_agent_message([Part(text=_NO_WORDS)]))
+        words = None if text else self.updater.new_agent_message([Part(text=_NO_WORDS)])
+        await self._end(TaskState.TASK_STATE_COMPLETED, words)
+
+    async def _end(self, state: TaskState, words: A2AMessage | None = None) -> None:
+        await self.updater.update_status(state, words, metadata=self._metadata())
+
+    def _metadata(self) -> dict[str, Any] | None:
+        """What the task's metadata say of it at its end."""
+        spent = self.message.spent
+        return {"usage": spent.as_metadata()} if spent is not None else None
+
+
+async def _fail(updater: TaskUpdater, failure: TurnFailure, metadata: dict[str, Any] | None = None) -> None:
+    words = updater.new_agent_message(
+        [Part(text=without_secrets(failure.text))], metadata={"reason": failure.kind.value}
+    )
+    await updater.update_status(TaskState.TASK_STATE_FAILED, words, metadata=metadata)
 
 
 def _about(message: A2AMessage | None) -> str:
