@@ -4,8 +4,8 @@
       daily: {tokens: 2000000, usd: 20}
 
 and `CODEX_WORKSPACE_BUDGET_DAILY_TOKENS`, `CODEX_WORKSPACE_BUDGET_DAILY_USD`, which win over the file. A
-window is rolling: an hour, a day, 7 days, 30 days back from now, as the platform's. 0 blocks everything. A cap
-that cannot be read blocks too, and says so: whoever wrote it wanted one.
+window is rolling: an hour, a day, 7 days, 30 days back from now, as the platform's. 0 blocks everything. A
+cap that cannot be read blocks too, and says so: whoever wrote it wanted one.
 """
 
 from __future__ import annotations
@@ -93,7 +93,9 @@ class Budgets:
     def reached(self, entries: Sequence[Entry], now: float) -> Reached | None:
         """The cap that stays closed longest, of those that are reached; None where none is."""
         found = [reached for cap in self.caps if (reached := _reached(cap, entries, now)) is not None]
-        return max(found, key=lambda one: float("inf") if one.opens_at is None else one.opens_at, default=None)
+        return max(
+            found, key=lambda one: float("inf") if one.opens_at is None else one.opens_at, default=None
+        )
 
 
 def spent_within(cap: Cap, entries: Iterable[Entry], now: float) -> int:
@@ -104,33 +106,31 @@ def spent_within(cap: Cap, entries: Iterable[Entry], now: float) -> int:
 
 def read_budgets(given: object, env: Mapping[str, str]) -> Budgets:
     """Read `budgets` of config.yaml, and the variables over it."""
-    caps: dict[tuple[str, str], Cap] = {}
     refusals: list[str] = []
     warnings: list[str] = []
-    for period, unit, value, source in _from_file(given, refusals, warnings):
-        _add(caps, period, unit, value, source, refusals)
+    found: dict[tuple[str, str], Cap | str] = {}
+    for period, unit, value in _from_file(given, refusals, warnings):
+        found[period, unit] = _cap(period, unit, value, f"budgets.{period}.{unit}")
     for period in PERIODS:
         for unit in _UNITS:
             variable = f"{_VARIABLE}{period}_{unit}".upper()
             value = env.get(variable, "").strip()
-            if not value:
-                continue
-            # It decides alone, so what the file says of the same cap need not be readable.
-            refusals[:] = [text for text in refusals if not text.startswith(f"budgets.{period}.{unit} ")]
             if value.lower() in _LIFTED:
-                caps.pop((period, unit), None)
-            else:
-                _add(caps, period, unit, value, variable, refusals)
+                found.pop((period, unit), None)
+            elif value:
+                found[period, unit] = _cap(period, unit, value, variable)
+    refusals += [problem for problem in found.values() if isinstance(problem, str)]
+    caps = [cap for cap in found.values() if isinstance(cap, Cap)]
     known = {f"{_VARIABLE}{period}_{unit}".upper() for period in PERIODS for unit in _UNITS}
-    for variable in env:
-        if variable.startswith(_VARIABLE) and variable not in known and env[variable].strip():
-            warnings.append(f"{variable} is not known and sets no cap{_meant(variable, known)}")
-    return Budgets(tuple(caps.values()), tuple(refusals), tuple(warnings))
+    warnings += [
+        f"{variable} is not known and sets no cap{_meant(variable, known)}"
+        for variable, value in env.items()
+        if variable.startswith(_VARIABLE) and variable not in known and value.strip()
+    ]
+    return Budgets(tuple(caps), tuple(refusals), tuple(warnings))
 
 
-def _from_file(
-    given: object, refusals: list[str], warnings: list[str]
-) -> Iterable[tuple[str, str, object, str]]:
+def _from_file(given: object, refusals: list[str], warnings: list[str]) -> Iterable[tuple[str, str, object]]:
     if given is None:
         return
     if not isinstance(given, dict):
@@ -152,26 +152,18 @@ def _from_file(
                 elif value is None:
                     warnings.append(f"budgets.{period}.{unit} is empty and sets no cap")
                 else:
-                    yield period, unit, value, f"budgets.{period}.{unit}"
+                    yield period, unit, value
 
 
-def _add(
-    caps: dict[tuple[str, str], Cap],
-    period: str,
-    unit: str,
-    value: object,
-    source: str,
-    refusals: list[str],
-) -> None:
+def _cap(period: str, unit: str, value: object, source: str) -> Cap | str:
+    """The cap; what is wrong with it in words where it cannot be read."""
     number = to_decimal(value)
     if number is None or (unit == "tokens" and number != int(number)):
         wanted = "a whole number of tokens" if unit == "tokens" else "an amount in USD"
-        refusals.append(f"{source} is {value!r}, not {wanted} of 0 or more")
-        caps.pop((period, unit), None)
-    elif unit == "tokens":
-        caps[period, unit] = Cap(period, "tokens", int(number), source)
-    else:
-        caps[period, unit] = Cap(period, "usd", int(number * _NANO), source)
+        return f"{source} is {value!r}, not {wanted} of 0 or more"
+    if unit == "tokens":
+        return Cap(period, "tokens", int(number), source)
+    return Cap(period, "usd", int(number * _NANO), source)
 
 
 def _meant(given: str, known: Iterable[str]) -> str:

@@ -22,6 +22,7 @@ __all__ = ["Counted", "Meter", "Sample"]
 log = structlog.get_logger(__name__)
 
 _NANO_PER_CENT: Final = 10_000_000
+_NANO_PER_USD: Final = 100 * _NANO_PER_CENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +47,20 @@ class Sample:
 class Meter:
     """The usage of all threads. `model` is the one that was chosen, until codex names it.
 
-    Its owner says which threads there are (`thread`), and passes codex's notifications on (`take`). Everything
-    here is memory: it never waits.
+    Its owner says which threads there are (`thread`), and passes codex's notifications on (`take`). All of it
+    is memory: it never waits.
     """
 
-    def __init__(self, ledger: UsageLedger, prices: PriceTable, budgets: Budgets, *, model: str | None = None) -> None:
+    def __init__(
+        self, ledger: UsageLedger, prices: PriceTable, budgets: Budgets, *, model: str | None = None
+    ) -> None:
         self._ledger = ledger
         self._prices = prices
         self._budgets = budgets
         self._model = model or ""
         self._models: dict[str, str] = {}
         self._parents: dict[str, str] = {}
-        self._begun: set[str] = set()
+        self._inherited: dict[str, Tokens | None] = {}
         self._just_loaded: set[str] = set()
         self._reached: Reached | None = None
         self._looked = False
@@ -98,9 +101,11 @@ class Meter:
         if not isinstance(item, dict) or item.get("type") != "collabAgentToolCall":
             return
         parent = str(item.get("senderThreadId"))
-        for child in item.get("receiverThreadIds") or ():
-            self._parents.setdefault(str(child), parent)
-            self._models.setdefault(str(child), item.get("model") or self._models.get(parent, self._model))
+        for child in map(str, item.get("receiverThreadIds") or ()):
+            if child not in self._parents:
+                self._parents[child] = parent
+                self._inherited[child] = self._ledger.total(parent)
+                self._models[child] = item.get("model") or self._models.get(parent, self._model)
 
     def _usage(self, params: dict[str, Any]) -> Counted | None:
         thread, usage = str(params.get("threadId")), params.get("tokenUsage")
@@ -132,15 +137,14 @@ class Meter:
 
     def _first_sight(self, thread: str, total: Tokens, last: Tokens) -> Tokens:
         """The sum before the first notification of a thread that the ledger does not know."""
-        parent = self._parents.get(thread)
         if thread in self._just_loaded:
             # A resumed one, and the ledger was lost: its past was spent before the ledger began.
             log.warning("usage.thread_unknown", thread=thread, tokens=total.total)
             return total
-        if parent is not None and total == self._ledger.total(parent):
-            # A sub-agent that was given its parent's history begins with its parent's sum.
+        if total == self._inherited.get(thread):
+            # A sub-agent that was given its parent's history begins with the sum that its parent had.
             return total
-        return Tokens(*(max(0, whole - part) for whole, part in zip(total.as_list(), last.as_list(), strict=True)))
+        return total.less(last)
 
     def _conversation(self, thread: str) -> str:
         seen = {thread}
@@ -151,17 +155,18 @@ class Meter:
     # -- budgets -------------------------------------------------------------------------------------------
 
     def closed(self) -> str:
-        """Why nothing may be worked on now, in words; "" while something may. Cheap enough for every event."""
+        """Why nothing may be worked on now, in words; "" while something may. Cheap: asked at every event."""
         if self._budgets.refusals:
             return "A budget cannot be read: " + "; ".join(self._budgets.refusals) + "."
         if self._budgets.in_money and self._model and self._prices.of(self._model) is None:
             return (
-                f"A budget in USD is set, and {self._model} has no price: give it one in prices of config.yaml, or "
-                "set the budget in tokens."
+                f"A budget in USD is set, and {self._model} has no price: give it one in prices of "
+                "config.yaml, or set the budget in tokens."
             )
         now = self._ledger.now()
         reached = self._reached
-        if not self._looked or (reached is not None and reached.opens_at is not None and now >= reached.opens_at):
+        opens_at = reached.opens_at if reached is not None else None
+        if not self._looked or (opens_at is not None and now >= opens_at):
             self._reached = self._budgets.reached(self._ledger.entries(), now) if self._budgets.caps else None
             self._looked = True
             if self._reached is not None and reached is None:
@@ -181,33 +186,38 @@ class Meter:
 
     def samples(self) -> Iterator[Sample]:
         """Numbers for `/metrics`; counters since the process began."""
-        tokens_help = "Tokens since the process began; cached is part of input, reasoning of output."
+        yield from self._counters()
+        if (cents := self.monthly_cents()) is not None:
+            yield _gauge(
+                "molecule_monthly_spend_cents", "Spent in this calendar month (UTC), whole US cents.", cents
+            )
+        entries, now = self._ledger.entries(), self._ledger.now()
+        for cap in self._budgets.caps:
+            spent, labels = spent_within(cap, entries, now), {"period": cap.period, "unit": cap.unit}
+            unit = 1 if cap.unit == "tokens" else _NANO_PER_USD
+            for name, text, value in (
+                ("cap", "The budget of a period, in tokens or US dollars.", cap.limit),
+                ("spent", "Spent of the budget in its window.", spent),
+                ("remaining", "Left of the budget in its window.", max(0, cap.limit - spent)),
+            ):
+                yield _gauge(f"molecule_budget_{name}", text, value / unit, labels)
+        closed, ledger = bool(self.closed()), self._ledger
+        yield _gauge("molecule_budget_closed", "1 while a budget lets no message be worked on.", closed)
+        yield _gauge("molecule_usage_ledger_damaged", "1 if part of it was unreadable.", ledger.damaged)
+        yield _gauge("molecule_usage_ledger_written", "0 while it cannot be written.", ledger.written)
+
+    def _counters(self) -> Iterator[Sample]:
+        text = "Tokens since the process began; cached_input is part of input, reasoning_output of output."
+        kinds = ("input", "cached_input", "output", "reasoning_output")
         for model, spent in self._counted.items():
-            for kind, value in zip(("input", "cached_input", "output", "reasoning_output"), spent.tokens.as_list(), strict=True):
-                labels = {"kind": kind, "model": model}
-                yield Sample("counter", "molecule_tokens", tokens_help, labels, value)
+            for kind, value in zip(kinds, spent.tokens.as_list(), strict=True):
+                yield Sample("counter", "molecule_tokens", text, {"kind": kind, "model": model}, value)
+        text = "Spent since the process began, in US cents; no model without a price."
         for model, spent in self._counted.items():
             if spent.nano_usd is not None:
-                yield Sample(
-                    "counter", "molecule_spend_cents", "Spent since the process began, in US cents.",
-                    {"model": model}, spent.nano_usd / _NANO_PER_CENT,
-                )
-        if (cents := self.monthly_cents()) is not None:
-            yield Sample("gauge", "molecule_monthly_spend_cents", "Spent in this calendar month (UTC), in whole US cents.", {}, cents)
-        yield from self._budget_samples()
-        ledger = self._ledger
-        yield Sample("gauge", "molecule_usage_ledger_damaged", "1 if a part of the usage ledger could not be read.", {}, ledger.damaged)
-        yield Sample("gauge", "molecule_usage_ledger_written", "0 while the usage ledger cannot be written.", {}, ledger.written)
+                cents = spent.nano_usd / _NANO_PER_CENT
+                yield Sample("counter", "molecule_spend_cents", text, {"model": model}, cents)
 
-    def _budget_samples(self) -> Iterator[Sample]:
-        entries, now = self._ledger.entries(), self._ledger.now()
-        rows = [(cap, spent_within(cap, entries, now)) for cap in self._budgets.caps]
-        for name, text, number in (
-            ("cap", "The budget of a period, in tokens or US dollars.", lambda cap, _spent: cap.limit),
-            ("spent", "Spent of the budget in its window.", lambda _cap, spent: spent),
-            ("remaining", "Left of the budget in its window.", lambda cap, spent: max(0, cap.limit - spent)),
-        ):
-            for cap, spent in rows:
-                value = number(cap, spent) / (1 if cap.unit == "tokens" else 100 * _NANO_PER_CENT)
-                yield Sample("gauge", f"molecule_budget_{name}", text, {"period": cap.period, "unit": cap.unit}, value)
-        yield Sample("gauge", "molecule_budget_closed", "1 while no message is worked on because of a budget.", {}, bool(self.closed()))
+
+def _gauge(name: str, text: str, value: float, labels: dict[str, str] | None = None) -> Sample:
+    return Sample("gauge", name, text, labels or {}, value)

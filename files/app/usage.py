@@ -53,6 +53,11 @@ class Tokens:
             self.reasoning + other.reasoning,
         )
 
+    def less(self, other: Tokens) -> Tokens:
+        """The difference, at least 0 of each."""
+        pairs = zip(self.as_list(), other.as_list(), strict=True)
+        return Tokens(*(max(0, mine - theirs) for mine, theirs in pairs))
+
     def as_list(self) -> list[int]:
         """`[input, cached, output, reasoning]`."""
         return [self.input, self.cached, self.output, self.reasoning]
@@ -93,15 +98,14 @@ class Spent:
 
 
 def grown(before: Tokens, total: Tokens, last: Tokens, *, just_loaded: bool) -> Tokens:
-    """What is new in `total`, the thread's sum, after `before`. `last` is codex's own share of the last answer.
+    """What is new in `total`, the thread's sum, after `before`. `last` is what codex gives the last answer.
 
     A sum that has shrunk began anew. Just after the thread was loaded, that is a recording which was behind
     what codex had already reported when it was killed: nothing is new. Later the sum is new where the last
     answer is all of it; zeros are codex's way to say that the conversation no longer fits into the model.
     """
-    pairs = list(zip(before.as_list(), total.as_list(), strict=True))
-    if all(old <= new for old, new in pairs):
-        return Tokens(*(new - old for old, new in pairs))
+    if total.input >= before.input and total.output >= before.output:
+        return total.less(before)
     if just_loaded or total != last:
         return NONE
     return total

@@ -21,7 +21,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 import structlog
 
@@ -62,9 +62,9 @@ class _Row:
 class UsageLedger:
     """Sums by time, model and thread. `load` it once, off the event loop; `close` it at the end.
 
-    Its time never runs backwards: while the clock is behind the newest entry, that entry's time is now. A clock
-    that stays behind for an hour is believed, and what lies ahead of it counts as spent now. `clock` is Unix
-    time, `uptime` never jumps (s).
+    Its time never runs backwards: while the clock is behind the newest entry, that entry's time is now. A
+    clock that stays behind for an hour is believed, and what lies ahead of it counts as spent now. `clock`
+    is Unix time, `uptime` never jumps (s).
     """
 
     def __init__(
@@ -124,6 +124,7 @@ class UsageLedger:
 
     def entries(self) -> list[Entry]:
         """What was spent when, for budgets."""
+        self.now()
         sums: dict[tuple[int, int], tuple[int, int]] = {}
         for row, spent in self._rows.items():
             tokens, nano = sums.get((row.at, row.seconds), (0, 0))
@@ -132,7 +133,9 @@ class UsageLedger:
 
     def month_nano_usd(self) -> int | None:
         """What this calendar month (UTC) has cost so far; None where nothing had a price."""
-        start = datetime.fromtimestamp(self.now(), UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+        start = datetime.fromtimestamp(self.now(), UTC).replace(
+            day=1, hour=0, minute=0, second=0, microsecond=0
+        )
         priced = [
             spent.nano_usd or 0
             for row, spent in self._rows.items()
@@ -229,7 +232,7 @@ class UsageLedger:
         if tokens is None:
             return "tokens" not in found
         at, seconds = found.get("at"), found.get("seconds")
-        if not (_is_count(at) and seconds in (_MINUTE, _HOUR) and isinstance(model, str)):
+        if not (_is_count(at) and _is_count(seconds) and isinstance(model, str)):
             return False
         if nano is not None and not _is_count(nano):
             return False
@@ -241,7 +244,8 @@ class UsageLedger:
         with suppress(OSError):  # it is only for a person to look at
             self._path.replace(kept)
         self._damage = (
-            f"the usage ledger was damaged ({what}): what was spent there counts in no budget any more; see {kept}"
+            f"the usage ledger was damaged ({what}): what was spent there counts in no budget any more; "
+            f"see {kept}"
         )
         log.error("usage.ledger_damaged", what=what, kept=str(kept), rows=len(self._rows))
         self._rewrite = True
@@ -276,8 +280,8 @@ class UsageLedger:
             if not self._unwritten:
                 log.error("usage.ledger_not_written", path=str(self._path), error=str(error))  # noqa: TRY400
             self._unwritten = (
-                f"the usage ledger {self._path} cannot be written ({error.strerror}): a restart would forget what "
-                "was spent since"
+                f"the usage ledger {self._path} cannot be written ({error.strerror}): a restart would "
+                "forget what was spent since"
             )
             return False
         if self._unwritten:
@@ -287,7 +291,9 @@ class UsageLedger:
 
     def _snapshot(self) -> str:
         documents: list[dict[str, Any]] = [dict(_HEADER)]
-        documents += [_as_json(row, spent) for row, spent in sorted(self._rows.items(), key=lambda one: one[0].at)]
+        documents += [
+            _as_json(row, spent) for row, spent in sorted(self._rows.items(), key=lambda one: one[0].at)
+        ]
         documents += [{"thread": thread, "total": total.as_list()} for thread, total in self._threads.items()]
         return "".join(json.dumps(document, separators=(",", ":")) + "\n" for document in documents)
 
@@ -331,5 +337,5 @@ def _tokens(given: object) -> Tokens | None:
     return None
 
 
-def _is_count(value: object) -> bool:
+def _is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0

@@ -145,7 +145,7 @@ def bare_message(result: Message | Task) -> Message:
 
 
 def _with_usage(response: JSONResponse) -> JSONResponse:
-    answer = json.loads(response.body)
+    answer = json.loads(bytes(response.body))
     result = answer.get("result")
     usage = (result.get("metadata") or {}).get("usage") if isinstance(result, dict) else None
     if not isinstance(usage, dict):

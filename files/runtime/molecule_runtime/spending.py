@@ -1,4 +1,4 @@
-"""What the agent spends, as far as an adapter tells: for heartbeats, `/metrics` and the workspace's own prompts."""
+"""What the agent spends, as far as an adapter tells: for heartbeats, `/metrics` and own prompts."""
 
 from __future__ import annotations
 
