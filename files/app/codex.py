@@ -97,7 +97,9 @@ class Codex:
     """The child, whichever it is at the moment. `start` it early; `close` it at the end.
 
     `on_start` is called with the number of children that have been started, 1 for the first; `on_failing`
-    with the number of failed starts in a row and the reason. `meter` counts what its threads spend.
+    with the number of failed starts in a row and the reason; `on_item` with each completed item of a thread,
+    also with one that comes after its turn has ended, as that of a command may. `meter` counts what the
+    threads spend.
     """
 
     def __init__(
@@ -108,10 +110,12 @@ class Codex:
         meter: Meter | None = None,
         on_start: Callable[[int], None] = lambda _starts: None,
         on_failing: Callable[[int, str], None] = lambda _failures, _problem: None,
+        on_item: Callable[[dict[str, Any]], None] = lambda _item: None,
     ) -> None:
         self._settings = settings
         self._on_start = on_start
         self._on_failing = on_failing
+        self._on_item = on_item
         self._starts = 0
         self._store = store
         self._meter = meter
@@ -285,6 +289,8 @@ class Codex:
                 thread.handle(method, params)
         elif (attached := self._attached.get(str(thread_id))) is not None:
             attached.handle(method, params)
+        if method == "item/completed" and isinstance(item := params.get("item"), dict):
+            self._on_item(item)
         if method == "mcpServer/startupStatus/updated" and params.get("status") == "failed":
             log.warning("codex.mcp_server_failed", server=params.get("name"), error=params.get("error"))
         elif method in ("configWarning", "warning", "deprecationNotice"):

@@ -34,8 +34,10 @@ __all__ = [
     "CodexConfig",
     "ConfigTomlError",
     "McpServer",
+    "add_marked",
     "codex_home",
     "expected_endpoint",
+    "remove_marked",
     "render_config_toml",
     "write_config_toml",
 ]
@@ -174,7 +176,7 @@ def _rendered(existing: str, config: CodexConfig, *, source: str) -> tuple[str, 
         ) from error
     enforced, defaults = _enforced(config), _defaults(config)
     try:
-        _remove_generated(document)
+        remove_marked(document)
         predecessor_config.remove_tables(document, existing)
         taken_out = _take_out(document)
         for path in (*enforced, *defaults):
@@ -186,10 +188,10 @@ def _rendered(existing: str, config: CodexConfig, *, source: str) -> tuple[str, 
         # Keys without a table must precede all tables, so they get a document of their own before the rest.
         head = tomlkit.document()
         for path, value in enforced.items():
-            _add(rest if len(path) > 1 else head, path, value)
+            add_marked(rest if len(path) > 1 else head, path, value)
         for path, value in defaults.items():
             if not _has(rest, path):
-                _add(rest, path, value)
+                add_marked(rest, path, value)
     except TOMLKitError as error:
         raise ConfigTomlError(f"{source}: {error}") from error
     same = {f"{path[0]} = {value}" for path, value in enforced.items()}
@@ -327,12 +329,15 @@ def _spread_table(inline: Mapping[str, Any]) -> Table:
     return table
 
 
-def _add(document: _Tables, path: tuple[str, ...], value: Any) -> None:
+def add_marked(
+    document: MutableMapping[str, Any], path: tuple[str, ...], value: Any, mark: str = _MARK
+) -> None:
+    """Put `value` at `path`, with the remark `mark` behind it by which it is found again."""
     if len(path) > 1 and path[0] not in document:
         # A table that only holds other tables needs no header of its own.
         document[path[0]] = tomlkit.table(is_super_table=path[0] in _SUPER_TABLES)
     item = _table(value) if isinstance(value, dict) else tomlkit.item(value)
-    item.comment(_MARK)
+    item.comment(mark)
     table = _parent(document, path)
     if isinstance(table, Table) and not isinstance(item, Table):
         _append_before_remarks(table, path[-1], item)
@@ -362,14 +367,14 @@ def _table(values: dict[str, Any]) -> Table:
     return table
 
 
-def _remove_generated(table: _Tables) -> None:
-    """Take out what an earlier rendering put in, and the tables that are empty then."""
+def remove_marked(table: MutableMapping[str, Any], mark: str = _MARK) -> None:
+    """Take out what carries `mark`: what an earlier rendering put in, and the tables that are empty then."""
     for key in list(table):
         item = _item(table, key)
-        if _MARK in _comment(item):
+        if mark in _comment(item):
             del table[key]
         elif isinstance(item, MutableMapping) and len(item) > 0:
-            _remove_generated(item)
+            remove_marked(item, mark)
             if len(item) == 0:
                 del table[key]
 

@@ -16,6 +16,8 @@ import structlog
 import auth_json
 from codex_config import CodexConfig, McpServer, codex_home, expected_endpoint, write_config_toml
 from provider_config import NAMED_BY, ProviderError, Selection, missing_credential, resolve_provider
+from proxies import NETWORK_VARIABLES
+from refresh_owner import refresh_role
 from runtime_hooks import configs_dir
 from workspace_config import WorkspaceConfig, load_workspace_config
 
@@ -32,7 +34,8 @@ _MCP_ENV: Final = (
     "WORKSPACE_ID", "PLATFORM_URL", "MOLECULE_ORG_ID", "WORKSPACE_CONFIG_PATH", "TIER", "MOLECULE_MODEL",
     "MODEL", "MODEL_PROVIDER", "RUNTIME",
 )  # fmt: skip
-_MCP_ENV_VARS: Final = ("PYTHONPATH", "SSL_CERT_FILE")
+# By name: codex copies their values from its own environment, and a proxy's password stays out of the file.
+_MCP_ENV_VARS: Final = ("PYTHONPATH", *NETWORK_VARIABLES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ def configure(
     )
     changed = write_config_toml(home, wanted)
     if subscription is not None:
-        auth_json.install(home, subscription[1], subscription[0])
+        auth_json.install(home, subscription[1], subscription[0], withhold=not refresh_role(env).refreshes)
     if selection.provider.auth_mode == "chatgpt_subscription" and env.get("OPENAI_API_KEY", "").strip():
         log.info("credential.unused", variable="OPENAI_API_KEY", reason="the subscription is used")
     log.info(

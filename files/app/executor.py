@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from attachments import Attachments
     from codex import Codex
+    from tool_calls import ToolCall
 
 __all__ = ["CodexExecutor"]
 
@@ -45,6 +46,9 @@ _ARTIFACT: Final = "answer"
 # follow each other faster than this many seconds join. The first one never waits.
 _PACE: Final = 0.02
 _LABEL: Final = 80
+_TRACE: Final = "tool_trace"
+_USAGE: Final = "usage"
+_TRACED_INPUT: Final = 500
 _EMPTY_MESSAGE: Final = "The message was empty: send a text or a file."
 _NO_WORDS: Final = "The agent finished without saying anything."
 
@@ -60,8 +64,9 @@ class CodexExecutor(AgentExecutor):
     """Runs messages on codex, in one conversation for all, or one for each A2A context.
 
     `preamble` is asked once per message for text that goes before it, such as results of delegated tasks.
-    `on_turn` is told the first words of each message when it is taken up, and "" when it has ended. While
-    `closed` gives a reason, messages end with it at once.
+    `on_turn` is told the first words of each message when it is taken up, and "" when it has ended. `redact`
+    takes secrets out of what goes out beside the answer. While `closed` gives a reason, messages end with it
+    at once.
     """
 
     def __init__(
@@ -73,6 +78,7 @@ class CodexExecutor(AgentExecutor):
         threads: Literal["shared", "per_context"] = "shared",
         preamble: Callable[[], str] = lambda: "",
         on_turn: Callable[[str], None] = lambda _about: None,
+        redact: Callable[[str], str] = without_secrets,
         closed: Callable[[], str] = lambda: "",
     ) -> None:
         self._codex = codex
@@ -81,6 +87,7 @@ class CodexExecutor(AgentExecutor):
         self._per_context = threads == "per_context"
         self._preamble = preamble
         self._on_turn = on_turn
+        self._redact = redact
         self._closed = closed
         self._conversations: dict[str, Conversation] = {}
         self._running: dict[str, _Running] = {}
@@ -112,7 +119,7 @@ class CodexExecutor(AgentExecutor):
             return
         if reason := self._closed():
             # Before its input is prepared: results of delegated tasks would be taken, and lost.
-            await _fail(updater, TurnFailure(FailureKind.BUDGET, reason))
+            await updater.failed(_failure(updater, TurnFailure(FailureKind.BUDGET, reason), self._redact))
             return
         conversation = self._conversation(context_id)
         message = Message(task_id, self._input(context))
@@ -121,7 +128,7 @@ class CodexExecutor(AgentExecutor):
         self._count()
         self._on_turn(_about(context.message))
         try:
-            await _Stream(updater, message).run()
+            await _Stream(updater, message, self._redact).run()
         finally:
             # Cancelled from outside, the message must not begin a turn that nobody reads.
             conversation.withdraw(message)
@@ -174,10 +181,11 @@ class CodexExecutor(AgentExecutor):
 
 @dataclass(slots=True)
 class _Stream:
-    """Carries one reply into the events of one task."""
+    """Carries the reply to one message into the events of one task, and what was done for it."""
 
     updater: TaskUpdater
     message: Message
+    redact: Callable[[str], str]
     _parts: list[str] = field(default_factory=list)
 
     async def run(self) -> None:
@@ -191,7 +199,8 @@ class _Stream:
                 case Completed(text):
                     await self._complete(text)
                 case Failed(failure):
-                    await _fail(self.updater, failure, self._metadata())
+                    words = _failure(self.updater, failure, self.redact)
+                    await self._end(TaskState.TASK_STATE_FAILED, words)
                 case Canceled():
                     await self._end(TaskState.TASK_STATE_CANCELED)
 
@@ -208,23 +217,26 @@ class _Stream:
         """Leave the artifact in one piece: its first part is the whole answer for whoever reads it later."""
         if self._parts != [text] and (text or self._parts):
             await self._send(text, append=False, last=True)
-        words = None if text else self.updater.new_agent_message([Part(text=_NO_WORDS)])
-        await self._end(TaskState.TASK_STATE_COMPLETED, words)
+        message = None if text else self.updater.new_agent_message([Part(text=_NO_WORDS)])
+        await self._end(TaskState.TASK_STATE_COMPLETED, message)
 
-    async def _end(self, state: TaskState, words: A2AMessage | None = None) -> None:
-        await self.updater.update_status(state, words, metadata=self._metadata())
+    async def _end(self, state: TaskState, message: A2AMessage | None = None) -> None:
+        """The task's metadata is where the platform looks for the tools that were used, and for the usage."""
+        metadata: dict[str, Any] = {}
+        if trace := [self._traced(call) for call in self.message.tools]:
+            metadata[_TRACE] = trace
+        if (spent := self.message.spent) is not None:
+            metadata[_USAGE] = spent.as_metadata()
+        await self.updater.update_status(state, message, metadata=metadata or None)
 
-    def _metadata(self) -> dict[str, Any] | None:
-        """What the task's metadata say of it at its end."""
-        spent = self.message.spent
-        return {"usage": spent.as_metadata()} if spent is not None else None
+    def _traced(self, call: ToolCall) -> dict[str, str]:
+        given = self.redact(call.input)[:_TRACED_INPUT]
+        return {"tool": call.name, "input": given} if given else {"tool": call.name}
 
 
-async def _fail(updater: TaskUpdater, failure: TurnFailure, metadata: dict[str, Any] | None = None) -> None:
-    words = updater.new_agent_message(
-        [Part(text=without_secrets(failure.text))], metadata={"reason": failure.kind.value}
-    )
-    await updater.update_status(TaskState.TASK_STATE_FAILED, words, metadata=metadata)
+def _failure(updater: TaskUpdater, failure: TurnFailure, redact: Callable[[str], str]) -> A2AMessage:
+    text = redact(failure.text)
+    return updater.new_agent_message([Part(text=text)], metadata={"reason": failure.kind.value})
 
 
 def _about(message: A2AMessage | None) -> str:
