@@ -182,6 +182,7 @@ class Workbench:
         endpoint: Mapping[tuple[str, ...], object] | None = None,
         prices: PriceTable | None = None,
         budgets: Budgets | None = None,
+        on_item: Callable[[dict[str, Any]], None] = lambda _item: None,
     ) -> None:
         self.home = directory / "home"
         self.codex_home = self.home / ".codex"
@@ -220,6 +221,7 @@ class Workbench:
             ThreadStore(self.threads_file),
             meter=self.meter,
             on_start=self._child_started,
+            on_item=on_item,
         )
         self.executor = CodexExecutor(
             self.codex,
