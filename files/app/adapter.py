@@ -98,6 +98,11 @@ class CodexAdapter(BaseAdapter):
         return "OpenAI Codex CLI behind A2A: answers stream, conversations outlive restarts."
 
     @staticmethod
+    def environment() -> Mapping[str, str]:
+        """The process's variables with the credentials, which came in a file in memory."""
+        return environment()
+
+    @staticmethod
     def get_config_schema() -> dict[str, Any]:
         """JSON schema of `runtime_config`."""
         text = {"type": "string"}

@@ -20,7 +20,7 @@ from molecule_runtime.a2a_streaming import unhurried
 from molecule_runtime.cards import OUTPUT_MODES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterable
+    from collections.abc import AsyncGenerator, AsyncIterable, Callable
 
     from a2a.server.agent_execution import AgentExecutor
     from a2a.server.context import ServerCallContext
@@ -118,8 +118,14 @@ class WorkspaceDispatcher(SpecDispatcher):
 
     adapter03_class = UsageAdapter03
 
-    def __init__(self, handler: RequestHandler, shutdown_grace_period: float = 0) -> None:
-        super().__init__(handler, shutdown_grace_period)
+    def __init__(
+        self,
+        handler: RequestHandler,
+        shutdown_grace_period: float = 0,
+        *,
+        may_read: Callable[[str | None], bool],
+    ) -> None:
+        super().__init__(handler, shutdown_grace_period, may_read=may_read)
         self.adapter03.handler = PeerAwareHandler03(handler)
 
 
