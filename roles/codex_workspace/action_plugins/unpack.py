@@ -89,8 +89,8 @@ class ActionModule(ActionBase):
 
     Arguments: ``trees``, ``texts`` and ``directories`` (see `pack`); ``stamp``, a file of the target: while
     it holds the archive's digest, nothing is unpacked. Who needs more steps after the unpacking writes it
-    when they are done; ``root``, the directory that each ``dest`` is below, where it is not the target's root.
-    It does not enter the digest. Or ``archive`` alone, the path of a tar archive on the controller.
+    when they are done; ``root``, the directory that each ``dest`` is below, where it is not the target's root
+    (it does not enter the digest). Or ``archive`` alone, the path of a tar archive on the controller.
 
     Returns: ``unpacked``, whether it was unpacked (in check mode: would be); except of an ``archive``,
     ``digest``, its SHA-256 in hexadecimal, and ``files``, the paths that it holds.
