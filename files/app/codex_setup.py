@@ -15,6 +15,7 @@ import structlog
 
 import auth_json
 from codex_config import CodexConfig, McpServer, codex_home, expected_endpoint, write_config_toml
+from credentials import not_for_a_header
 from provider_config import NAMED_BY, ProviderError, Selection, missing_credential, resolve_provider
 from proxies import NETWORK_VARIABLES
 from refresh_owner import refresh_role
@@ -76,7 +77,7 @@ def configure(
         env = {name: value for name, value in env.items() if name not in NAMED_BY}
     home = home or codex_home(env)
     selection = resolve_provider(workspace, env, codex_home=home)
-    if problem := missing_credential(selection, workspace.providers):
+    if problem := missing_credential(selection, workspace.providers) or _unusable(selection, env):
         raise ProviderError(problem)
     subscription = auth_json.given(env) if selection.provider.auth_mode == "chatgpt_subscription" else None
     if subscription is not None:
@@ -104,6 +105,13 @@ def configure(
         config_changed=changed,
     )
     return Prepared(workspace, selection, home, expected_endpoint(home, wanted))
+
+
+def _unusable(selection: Selection, env: Mapping[str, str]) -> str | None:
+    """What to say about a key that codex would leave out of its requests without a word."""
+    if selection.provider.auth_mode == "chatgpt_subscription" or selection.credential is None:
+        return None
+    return not_for_a_header(selection.credential, env.get(selection.credential, ""))
 
 
 def molecule_mcp_server(env: Mapping[str, str], configs: Path) -> McpServer | None:

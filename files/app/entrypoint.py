@@ -26,7 +26,7 @@ import auth_json
 import boot_owner
 import boot_secrets
 from codex_binary import CodexNotFoundError, find_codex
-from credentials import hand_over, is_credential
+from credentials import hand_over, is_credential, without_line_ends
 from git_access import git_variables
 from launcher import SIGNALS
 from proxies import past_the_proxy
@@ -77,7 +77,7 @@ def main(command: list[str]) -> int:
 
 
 def _start(command: list[str]) -> NoReturn:
-    env = dict(os.environ)
+    env = without_line_ends(os.environ)
     _check(env)
     try:
         env.update(_told(dict(boot_secrets.of_systemd(env)), "systemd"))
@@ -92,6 +92,7 @@ def _start(command: list[str]) -> NoReturn:
     _check(env)
     env["HOME"] = agent.home
     variables = _provider_variables(env)
+    env = without_line_ends(env, variables)
     _introduce(env, agent, variables, is_root=is_root)
     home = _codex_home(env)
     env["CODEX_HOME"] = str(home)

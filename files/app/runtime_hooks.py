@@ -124,9 +124,15 @@ def platform_api(
     base_url = base_url or platform_url(env)
     if base_url is None or not workspace_id:
         return None
-    organisation = env.get("MOLECULE_ORG_ID", "")
+    organisation = env.get("MOLECULE_ORG_ID", "").strip()
     routing = {"X-Molecule-Org-Id": organisation} if organisation else {}
-    return PlatformApi(base_url.rstrip("/"), workspace_id, lambda: {**auth_headers(), **routing})
+    options = _offered("network", "client_options")
+    return PlatformApi(
+        base_url.rstrip("/"),
+        workspace_id,
+        lambda: {**auth_headers(), **routing},
+        options=options(base_url, env) if options else {},
+    )
 
 
 class SecretsClient(Protocol):

@@ -45,6 +45,7 @@ def render(given: argparse.Namespace) -> int:
 
     import agent_user  # noqa: PLC0415 (their place is known only now)
     import boot_secrets  # noqa: PLC0415
+    import credentials  # noqa: PLC0415
     from codex_setup import configure  # noqa: PLC0415
 
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
@@ -56,7 +57,7 @@ def render(given: argparse.Namespace) -> int:
         agent_user.become(agent)
         os.environ["HOME"] = agent.home
     prepared = configure(
-        {**os.environ, **boot_secrets.of_loader(os.environ)},
+        credentials.without_line_ends({**os.environ, **boot_secrets.of_loader(os.environ)}),
         where or Path(os.environ.get("WORKSPACE_CONFIG_PATH") or "/configs"),
         provider=given.provider,
         model=given.model,

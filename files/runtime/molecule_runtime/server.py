@@ -42,6 +42,7 @@ class Workspace:
     executor: TurnExecutor | None = None
     problem: str = ""
     prompt: str = ""
+    has_platform: bool = False
     stopping: bool = False
     internal: InternalRoutes = field(default_factory=InternalRoutes)
     handler: RequestHandler | None = None
@@ -112,6 +113,8 @@ class _Probes:
             return self._unready("stopping")
         if workspace.executor is None or workspace.adapter is None:
             return self._unready(workspace.problem or "agent not configured")
+        if workspace.has_platform and (reason := platform_auth.problem()):
+            return self._unready(reason)
         health = workspace.adapter.health()
         return JSONResponse({"ready": True}) if health.ready else self._unready(health.detail)
 
