@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import fcntl
 import os
 import re
 import subprocess
@@ -24,6 +25,7 @@ _SECONDS: Final = 30.0
 _OF_THE_SHELL: Final = frozenset({"_", "OLDPWD", "PWD", "SHLVL"})
 # What the file itself prints goes to stderr, or it would be taken for a variable; what it leaves running
 # holds no end of our pipe.
+_ABOVE_THE_SCRIPTS: Final = 64  # the script below has a descriptor 3 of its own
 _SCRIPT: Final = 'set -e; exec 3>&1 1>&2; source "$1" 3>&-; exec env -0 1>&3'
 
 
@@ -67,7 +69,11 @@ def _as_of_unix(loader: Path) -> Iterator[int]:
     with os.fdopen(os.memfd_create("load.sh"), "wb") as file:
         file.write(text)
         file.flush()
-        yield file.fileno()
+        descriptor = fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, _ABOVE_THE_SCRIPTS)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
 
 def of_loader(env: Mapping[str, str], loader: Path = LOADER) -> dict[str, str]:

@@ -25,9 +25,9 @@ PLATFORM = "export PLATFORM_URL=http://192.0.2.1:8080 "
 
 
 @pytest.fixture(scope="module")
-async def workspace(image: str, model: ResponsesServer) -> AsyncIterator[WorkspaceContainer]:
+async def workspace(image: str, standin: ResponsesServer) -> AsyncIterator[WorkspaceContainer]:
     """One that starts again and again, each time with other variables."""
-    config = CONFIG.format(base_url=model.base_url)
+    config = CONFIG.format(base_url=standin.base_url)
     async with WorkspaceContainer(image, config, env={"STANDIN_KEY": f"{API_KEY}\r\n"}) as running:
         yield running
 
@@ -124,7 +124,6 @@ async def test_a_platform_behind_a_proxy_is_reached_by_the_agents_tools_too(
             "http_proxy": proxy,
             "NO_PROXY": f"{direct}/32",
         }
-        # codex knows networks too, and what is in config.toml reaches the tools by name alone.
         async with WorkspaceContainer(
             image, CONFIG.format(base_url=model.base_url), env=env, platform=platform
         ) as workspace:
@@ -132,7 +131,7 @@ async def test_a_platform_behind_a_proxy_is_reached_by_the_agents_tools_too(
             model.script(Call("list_peers", {}, namespace="mcp__molecule__"), Answer.text("Done."))
             assert await workspace.answer("who is there?") == "Done."
             (output,) = model.requests[-1].tool_outputs.values()
-            assert "Peer" in json.dumps(output), output
+            assert "Bee (ID: ws-b" in json.dumps(output)
             assert "http://platform.invalid:8080/registry/test/peers" in seen
             toml = await workspace.sh("cat /home/agent/.codex/config.toml")
             assert "http_proxy" in toml

@@ -116,7 +116,9 @@ class Boot:
         """Read, check and set up everything but the port. What fails becomes `problem`; nothing is raised."""
         env = self.env
         adapter_class = self._load()
-        self.problem = self.problem or env.problem
+        if env.problem:
+            self.problem = self.problem or env.problem
+            _log.error(f"[FAIL] {env.problem}; correct it and restart")
         _log.info(
             "workspace",
             id=env.workspace_id,
