@@ -93,6 +93,8 @@ class SpecAdapter03(JSONRPC03Adapter):
 class SpecDispatcher(JsonRpcDispatcher):
     """The SDK's dispatcher for both dialects with the codes of the specification."""
 
+    adapter03_class = SpecAdapter03
+
     def __init__(
         self,
         request_handler: RequestHandler,
@@ -103,7 +105,7 @@ class SpecDispatcher(JsonRpcDispatcher):
         super().__init__(
             request_handler, enable_v0_3_compat=True, shutdown_grace_period=shutdown_grace_period
         )
-        self.adapter03 = SpecAdapter03(
+        self.adapter03 = self.adapter03_class(
             request_handler,
             context_builder=self._context_builder,
             shutdown_grace_period=shutdown_grace_period,

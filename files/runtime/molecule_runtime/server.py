@@ -129,14 +129,19 @@ class _Probes:
         return JSONResponse({"status": "alive"})
 
     async def readyz(self, _: Request) -> Response:
-        """200 if a message sent now would be worked on, else 503 with the reason."""
+        """200 if a message sent now would be answered, else 503 with the reason.
+
+        `detail` says what an operator should know all the same, such as a budget that is used up.
+        """
         workspace = self._workspace
         if workspace.stopping:
             return self._unready("stopping")
         if workspace.executor is None or workspace.adapter is None:
             return self._unready(workspace.problem or "agent not configured")
         health = workspace.adapter.health()
-        return JSONResponse({"ready": True}) if health.ready else self._unready(health.detail)
+        if not health.ready:
+            return self._unready(health.detail)
+        return JSONResponse({"ready": True, **({"detail": health.detail} if health.detail else {})})
 
     @staticmethod
     def _unready(reason: str) -> Response:

@@ -287,3 +287,32 @@ async def test_a_client_that_reads_slowly_loses_nothing_of_a_long_answer(live: L
     assert b'"state":"completed"' in received[-1000:]
     writer.close()
     await writer.wait_closed()
+
+
+async def test_a_03_answer_says_what_it_used_where_the_platform_reads_it(live: LiveWorkspace) -> None:
+    task = (await live.rpc("message/send", message03("spend:1200,34 say:hi")))["result"]
+    assert json.dumps(task["usage"]) == '{"input_tokens": 1200, "output_tokens": 34}'
+    assert task["metadata"]["usage"]["model"] == "gpt-5.5"
+    assert task["kind"] == "task"
+    failed = (await live.rpc("message/send", message03("spend:1200,34 fail:no")))["result"]
+    assert (failed["status"]["state"], failed["usage"]["output_tokens"]) == ("failed", 34)
+
+
+async def test_a_peers_bare_answer_says_what_it_used_too(live: LiveWorkspace) -> None:
+    answer = await live.rpc(
+        "message/send", message03("spend:1200,34 say:hi"), **{"X-Workspace-ID": "ws-peer"}
+    )
+    assert answer["result"]["kind"] == "message"
+    assert answer["result"]["parts"][0]["text"] == "hi"
+    assert answer["result"]["usage"] == {"input_tokens": 1200, "output_tokens": 34}
+
+
+async def test_an_answer_without_usage_has_no_such_key(live: LiveWorkspace) -> None:
+    assert "usage" not in (await live.rpc("message/send", message03("say:hi")))["result"]
+
+
+async def test_a_10_answer_has_its_usage_in_the_tasks_metadata_alone(live: LiveWorkspace) -> None:
+    result = (await live.rpc("SendMessage", message10("spend:1200,34 say:hi"), **V10))["result"]
+    assert set(result) == {"task"}
+    assert "usage" not in result["task"]
+    assert result["task"]["metadata"]["usage"]["input_tokens"] == 1200

@@ -64,7 +64,8 @@ class AdapterConfig:
 
 @dataclass(frozen=True, slots=True)
 class AdapterHealth:
-    """One look at the agent for `/readyz`: `detail` says in plain words why it is not ready."""
+    """One look at the agent for `/readyz`: `detail` says in plain words why it is not ready, or what
+    an operator should know of an agent that is."""
 
     ready: bool
     detail: str = ""
