@@ -30,6 +30,7 @@ from runtime_hooks import (
     agent_failing,
     agent_started,
     configs_dir,
+    configure_log,
     delegation_results,
     health,
     platform_api,
@@ -103,6 +104,7 @@ class CodexAdapter(BaseAdapter):
         says what to change.
         """
         env = environment()
+        configure_log(env.get("LOG_LEVEL", ""))
         if must_follow(env, home := codex_home(env)):
             await self._follow(env, config, home)
         directory = _config_path(config, env)
