@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
+from activity import Activity
 from attachments import Attachments
-from auth_follow import CODEX_MUST_NOT_REFRESH, Follower, is_follower, must_follow, sync_interval
+from auth_follow import Follower, is_follower, must_follow, sync_interval
+from auth_json import tokens_in
 from child_environment import child_environment
 from codex import Codex, CodexSettings
 from codex_binary import find_codex
@@ -23,12 +25,15 @@ from conversation import Limits
 from credentials import environment
 from executor import CodexExecutor
 from molecule_runtime.adapters.base import AdapterConfig, BaseAdapter, RuntimeCapabilities
+from plugin_parts import install_skills, write_servers
 from provider_config import Selection, last_refresh
 from rollout import find_rollout, read_lines
 from runtime_hooks import (
     SecretsClient,
+    activity_writer,
     agent_failing,
     agent_started,
+    bearer,
     configs_dir,
     configure_log,
     delegation_results,
@@ -37,8 +42,10 @@ from runtime_hooks import (
     reporter_of_turns,
     secrets_client,
 )
+from secret_values import SecretValues
 from system_prompt import build_system_prompt
 from thread_store import ThreadStore
+from token_desk import NO_DESK, TokenDesk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,7 +70,9 @@ class CodexAdapter(BaseAdapter):
         self._codex_executor: CodexExecutor | None = None
         self._threads: ThreadStore | None = None
         self._following: asyncio.Task[None] | None = None
+        self._desk: TokenDesk | None = None
         self._secrets: SecretsClient | None = None
+        self._activity: Activity | None = None
         self._instructions: str | None = None
 
     @staticmethod
@@ -109,6 +118,11 @@ class CodexAdapter(BaseAdapter):
             await self._follow(env, config, home)
         directory = _config_path(config, env)
         self._prepared = configure(env, directory)
+        # Only the bundled runtime hands them over; another one may have written its own.
+        if (servers := getattr(config, "mcp_servers", None)) is not None:
+            await asyncio.to_thread(write_servers, self._prepared.home, servers)
+        if (skills := getattr(config, "skills", None)) is not None:
+            await asyncio.to_thread(install_skills, self._prepared.home, skills)
         # After the configuration: the runtime may add the MCP servers of its plugins to it.
         self._instructions = await build_system_prompt(self, config, directory)
 
@@ -120,15 +134,32 @@ class CodexAdapter(BaseAdapter):
         bridge, env = workspace.bridge, environment()
         cwd = _WORKSPACE if _WORKSPACE.is_dir() else Path.home()
         self._threads = ThreadStore(configs_dir() / _THREADS)
+        api = platform_api(env, _workspace_id(config, env))
+        heartbeat = getattr(config, "heartbeat", None)
+        secrets = SecretValues(env, [name for one in workspace.providers for name in one.auth_env], bearer)
+        report = reporter_of_turns(heartbeat)
+        if api is not None:
+            write = activity_writer(api, heartbeat)
+            redact, silent = secrets.taken_out_of, bridge.activity_seconds
+            self._activity = Activity(write, api.workspace_id, redact, silent=silent)
+        activity = self._activity
+
+        def on_turn(about: str) -> None:
+            report(about)
+            if activity is not None:
+                activity.turn(about)
+
         codex = Codex(
             CodexSettings(
                 command=[str(find_codex(bridge.app_server_command)), *bridge.app_server_args],
                 cwd=cwd,
                 env={
                     **child_environment(env, selection, workspace.providers, codex_home=str(home)),
-                    **(CODEX_MUST_NOT_REFRESH if is_follower(env) else {}),
+                    **((self._desk.environment if self._desk else NO_DESK) if is_follower(env) else {}),
                 },
                 model=selection.model,
+                model_provider="openai" if selection.provider.built_in else selection.provider.slug,
+                endpoint=self._prepared.endpoint,
                 sandbox=bridge.sandbox,
                 developer_instructions=self._instructions,
                 api_key=_api_key(selection, env),
@@ -137,16 +168,18 @@ class CodexAdapter(BaseAdapter):
             self._threads,
             on_start=agent_started,
             on_failing=agent_failing,
+            on_item=activity.tool if activity is not None else lambda _item: None,
         )
         executor = CodexExecutor(
             codex,
-            Attachments(cwd, platform_api(env, _workspace_id(config, env))),
+            Attachments(cwd, api),
             limits=Limits(
                 inactivity=bridge.inactivity_seconds, total=bridge.turn_seconds, mid_turn=bridge.mid_turn
             ),
             threads=bridge.threads,
             preamble=delegation_results,
-            on_turn=reporter_of_turns(getattr(config, "heartbeat", None)),
+            on_turn=on_turn,
+            redact=secrets.taken_out_of,
         )
         try:
             await codex.start()
@@ -169,7 +202,9 @@ class CodexAdapter(BaseAdapter):
             return
         self._secrets = secrets_client(api, env, getattr(config, "heartbeat", None))
         follower = Follower(home, self._secrets.secrets, interval=sync_interval(env))
-        await follower.first()
+        await follower.now()
+        self._desk = TokenDesk(lambda: tokens_in(home), follower.now)
+        await self._desk.open()
         self._following = asyncio.create_task(follower.run(), name="follower of the account")
 
     def health(self) -> AdapterHealth:
@@ -204,10 +239,14 @@ class CodexAdapter(BaseAdapter):
         if self._following is not None:
             self._following.cancel()
             await asyncio.gather(self._following, return_exceptions=True)
+        if self._desk is not None:
+            await self._desk.aclose()
         if self._secrets is not None:
             await self._secrets.aclose()
         if self._codex_executor is not None:
             await self._codex_executor.close()
+        if self._activity is not None:
+            await self._activity.close()
 
 
 Adapter = CodexAdapter

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
-__all__ = ["CODEX_MUST_NOT_REFRESH", "Follower", "is_follower", "must_follow", "sync_interval"]
+__all__ = ["Follower", "is_follower", "must_follow", "sync_interval"]
 
 log = structlog.get_logger(__name__)
 
@@ -32,8 +32,6 @@ _YEAR: Final = 31_536_000
 _FIRST_SECONDS: Final = 10.0
 _FIRST_RETRY: Final = 5.0
 _REASON: Final = 500
-# codex refreshes by itself too, when it meets a 401. The discard port of this machine answers nobody.
-CODEX_MUST_NOT_REFRESH: Final = {"CODEX_REFRESH_TOKEN_URL_OVERRIDE": "http://127.0.0.1:9/follower"}
 
 
 def is_follower(env: Mapping[str, str]) -> bool:
@@ -79,9 +77,10 @@ class Follower:
         self._fetch = fetch
         self._interval = interval
         self._has_synced = False
+        self._syncing = asyncio.Lock()
 
-    async def first(self) -> None:
-        """Fetch once, in bounded time: without the platform the workspace starts with the tokens it has."""
+    async def now(self) -> None:
+        """Fetch once, in bounded time: without the platform the workspace goes on with the tokens it has."""
         try:
             async with asyncio.timeout(_FIRST_SECONDS):
                 await self.sync()
@@ -98,8 +97,17 @@ class Follower:
 
     async def sync(self) -> None:
         """Fetch, and replace auth.json where the platform's tokens are newer. What fails is only logged."""
-        await self._fetch_and_install()
-        await asyncio.to_thread(record_not_owner, self._home / "auth.json")
+        async with self._syncing:
+            await self._fetch_and_install()
+            await asyncio.to_thread(self._leave_in_order)
+
+    def _leave_in_order(self) -> None:
+        """Somebody may have signed in here by hand; codex is not given that refresh token either."""
+        try:
+            auth_json.settle(self._home, withhold=True)
+        except OSError as error:
+            log.warning("auth.not_withheld", reason=str(error))
+        record_not_owner(self._home / "auth.json")
 
     async def _fetch_and_install(self) -> None:
         try:
@@ -111,7 +119,14 @@ class Follower:
                 return
             name, text = subscription
             # In a thread: it waits for the disk, and perhaps for a lock.
-            outcome = await asyncio.to_thread(auth_json.install, self._home, text, f"{name} of the platform")
+            outcome = await asyncio.to_thread(
+                auth_json.install,
+                self._home,
+                text,
+                f"{name} of the platform",
+                withhold=True,
+                if_as_old=True,
+            )
         except Exception as error:  # noqa: BLE001 (whatever fails, the next round tries again)
             reason = without_secrets(" ".join(str(error).split()) or type(error).__name__)
             log.warning("auth.not_synced", reason=reason[:_REASON])

@@ -46,6 +46,10 @@ REJECTED_CODES = (
     "invalid_grant",
 )
 
+# In a workspace that refreshes nothing auth.json has a refresh token that begins so, and is none. The
+# document as it was given is beside it.
+WITHHELD = "withheld-from-a-follower."
+KEPT_NAME = "auth.json.withheld"
 STATUS_NAMES = ("auth-refresh-status.json", "auth_refresh_status.json")  # the second is for other tools
 REQUEST_SECONDS = 30.0  # for the whole exchange
 GRACE_SECONDS = 5.0  # left to the answer after SIGTERM; an engine kills 10 s after it
@@ -282,6 +286,16 @@ def text_of(tokens: Mapping[str, Any], field: str) -> str:
     """Return a non-empty text field, or an empty text."""
     value = tokens.get(field)
     return value if isinstance(value, str) else ""
+
+
+def is_withheld(refresh_token: str) -> bool:
+    """Whether it stands in the place of one that codex is not given."""
+    return refresh_token.startswith(WITHHELD)
+
+
+def is_header_text(token: str) -> bool:
+    """Whether it can be what a token is: printable ASCII without blanks. It becomes part of a header."""
+    return re.fullmatch(r"[!-~]*", token) is not None
 
 
 def fingerprint(refresh_token: str) -> str:
@@ -634,6 +648,8 @@ class Round:
     def run(self) -> Result:
         """Do the round and leave its status file."""
         try:
+            if self._settings.is_owner:
+                self._restore_withheld()
             self._decide()
             with locked(self._target, LOCK_SECONDS):
                 try:
@@ -647,6 +663,29 @@ class Round:
             with suppress(NotRefreshedError), locked(self._target, 0):
                 self._record(result)
         return result
+
+    def _restore_withheld(self) -> None:
+        """Put the refresh token back that a follower's codex is not given: from now on it is spent here."""
+        if not self._lacks_its_token():
+            return
+        with locked(self._target, LOCK_SECONDS):
+            if not self._lacks_its_token():
+                return
+            try:
+                kept = _read_bytes(self._target.with_name(KEPT_NAME))
+                if text_of(tokens_of(parse_object(kept) or {}), "refresh_token"):
+                    self._replace(self._target, kept)
+                    return
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                raise transient(
+                    "cannot_save", f"{self._target}: {error.strerror}; nothing was sent"
+                ) from None
+        raise skip("no_refresh_token", f"the refresh token was withheld, and {KEPT_NAME} does not have it")
+
+    def _lacks_its_token(self) -> bool:
+        return is_withheld(text_of(tokens_of(read_document(self._target)), "refresh_token"))
 
     def _decide(self) -> str:
         self._document = read_document(self._target)
@@ -754,12 +793,12 @@ class Round:
                 status[field] = last.get(field)
         for status_file in self._status_files:
             try:
-                self._write_status(status_file, encode(status))
+                self._replace(status_file, encode(status))
             except OSError as error:
                 say(f"warning: {status_file} is not written: {error.strerror}")
 
-    def _write_status(self, status_file: Path, content: bytes) -> None:
-        temporary = status_file.with_name(f".{status_file.name}.new")
+    def _replace(self, path: Path, content: bytes) -> None:
+        temporary = path.with_name(f".{path.name}.replace")
         temporary.unlink(missing_ok=True)
         descriptor = os.open(
             temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
@@ -767,8 +806,8 @@ class Round:
         try:
             _give_to_owner(descriptor, self._target)
             _write_whole(descriptor, content)
-            temporary.replace(status_file)
-            _fsync_directory(status_file.parent)
+            temporary.replace(path)
+            _fsync_directory(path.parent)
         finally:
             os.close(descriptor)
             temporary.unlink(missing_ok=True)

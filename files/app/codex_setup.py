@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
 import auth_json
-from codex_config import CodexConfig, McpServer, codex_home, write_config_toml
+from codex_config import CodexConfig, McpServer, codex_home, expected_endpoint, write_config_toml
 from provider_config import NAMED_BY, ProviderError, Selection, missing_credential, resolve_provider
+from proxies import NETWORK_VARIABLES
+from refresh_owner import refresh_role
 from runtime_hooks import configs_dir
 from workspace_config import WorkspaceConfig, load_workspace_config
 
@@ -32,16 +34,18 @@ _MCP_ENV: Final = (
     "WORKSPACE_ID", "PLATFORM_URL", "MOLECULE_ORG_ID", "WORKSPACE_CONFIG_PATH", "TIER", "MOLECULE_MODEL",
     "MODEL", "MODEL_PROVIDER", "RUNTIME",
 )  # fmt: skip
-_MCP_ENV_VARS: Final = ("PYTHONPATH", "SSL_CERT_FILE")
+# By name: codex copies their values from its own environment, and a proxy's password stays out of the file.
+_MCP_ENV_VARS: Final = ("PYTHONPATH", *NETWORK_VARIABLES)
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What codex was configured with."""
+    """What codex was configured with. `endpoint` is what its configuration has to say of the address."""
 
     config: WorkspaceConfig
     selection: Selection
     home: Path
+    endpoint: Mapping[tuple[str, ...], object] = field(default_factory=dict)
 
 
 def configure(
@@ -65,8 +69,8 @@ def configure(
     says what to change.
     """
     workspace = load_workspace_config(config_path)
-    wanted = {name: value for name, value in (("provider", provider), ("model", model)) if value}
-    runtime_config = workspace.runtime_config.model_copy(update=wanted)
+    named = {name: value for name, value in (("provider", provider), ("model", model)) if value}
+    runtime_config = workspace.runtime_config.model_copy(update=named)
     workspace = workspace.model_copy(update={"runtime_config": runtime_config})
     if provider:
         env = {name: value for name, value in env.items() if name not in NAMED_BY}
@@ -81,17 +85,15 @@ def configure(
     # The agent asks its tools what it runs as, and is to hear what was chosen.
     chosen = {"MODEL": selection.model, "MODEL_PROVIDER": selection.provider.name, "RUNTIME": "codex"}
     mcp = molecule_mcp_server({**env, **chosen}, configs_dir())
-    changed = write_config_toml(
-        home,
-        CodexConfig(
-            selection=selection,
-            sandbox=workspace.bridge.sandbox,
-            mcp_servers=[mcp] if mcp is not None else [],
-            secret_variables=[name for one in workspace.providers for name in one.auth_env],
-        ),
+    wanted = CodexConfig(
+        selection=selection,
+        sandbox=workspace.bridge.sandbox,
+        mcp_servers=[mcp] if mcp is not None else [],
+        secret_variables=[name for one in workspace.providers for name in one.auth_env],
     )
+    changed = write_config_toml(home, wanted)
     if subscription is not None:
-        auth_json.install(home, subscription[1], subscription[0])
+        auth_json.install(home, subscription[1], subscription[0], withhold=not refresh_role(env).refreshes)
     if selection.provider.auth_mode == "chatgpt_subscription" and env.get("OPENAI_API_KEY", "").strip():
         log.info("credential.unused", variable="OPENAI_API_KEY", reason="the subscription is used")
     log.info(
@@ -101,7 +103,7 @@ def configure(
         credential=selection.credential,
         config_changed=changed,
     )
-    return Prepared(workspace, selection, home)
+    return Prepared(workspace, selection, home, expected_endpoint(home, wanted))
 
 
 def molecule_mcp_server(env: Mapping[str, str], configs: Path) -> McpServer | None:

@@ -30,6 +30,7 @@ from codex_binary import CodexNotFoundError, find_codex
 from credentials import hand_over, is_credential
 from git_access import git_variables
 from launcher import SIGNALS
+from proxies import past_the_proxy
 from refresh_owner import VARIABLE as OWNER_VARIABLE
 from refresh_owner import RefreshOwnerError, refresh_role
 
@@ -103,6 +104,7 @@ def _start(command: list[str]) -> NoReturn:
     say(f"codex: {_codex(env)}")
     if auth_json.is_subscription(home):
         _watch(env, variables)
+    env.update(past_the_proxy(env))
     for_runtime = hand_over(env, variables, _spent_by_runtime())
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     _execute(runtime, for_runtime)
@@ -211,17 +213,19 @@ def _codex_home(env: dict[str, str]) -> Path:
 
 def _sign_in(env: dict[str, str], home: Path) -> None:
     """Make auth.json of the subscription that was given. What is wrong with it, the runtime serves."""
+    withhold = not refresh_role(env).refreshes
     subscription = auth_json.given(env)
-    if subscription is None:
-        return
-    name, text = subscription
-    told = {
-        "written": f"written from {name}",
-        "same": f"as in {name}",
-        "kept": f"kept, its tokens are not older than those in {name}",
-    }
     try:
-        say(f"{home}/auth.json: {told[auth_json.install(home, text, name)]}")
+        if subscription is None:
+            auth_json.settle(home, withhold=withhold)
+            return
+        name, text = subscription
+        told = {
+            "written": f"written from {name}",
+            "same": f"as in {name}",
+            "kept": f"kept, its tokens are not older than those in {name}",
+        }
+        say(f"{home}/auth.json: {told[auth_json.install(home, text, name, withhold=withhold)]}")
     except auth_json.AuthJsonError as error:
         say(f"auth.json is left as it is: {error}")
     except OSError as error:

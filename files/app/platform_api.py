@@ -1,4 +1,4 @@
-"""The platform, as far as the adapter itself asks it for something: secrets and attachments.
+"""The platform, as far as the adapter itself talks to it: secrets, attachments, what the agent does.
 
 Which token a call carries is the runtime's business (`runtime_hooks.auth_headers`), and changes: it is asked
 anew for each call.
@@ -6,6 +6,7 @@ anew for each call.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["PlatformApi", "platform_url"]
 
 _SECONDS: Final = 30.0
+_ACTIVITY_SECONDS: Final = 5.0
 
 
 def platform_url(env: Mapping[str, str]) -> str | None:
@@ -64,6 +66,14 @@ class PlatformApi:
         if not isinstance(answer, dict):
             raise ValueError(f"secrets/values is a {type(answer).__name__}, not names and values")  # noqa: TRY004 (bad data, no bug)
         return {name: value for name, value in answer.items() if isinstance(value, str)}
+
+    async def activity(self, row: Mapping[str, str]) -> bool:
+        """Tell one row of activity; whether it was taken. Raises nothing: nothing depends on it."""
+        try:
+            async with self.client(_ACTIVITY_SECONDS) as client, asyncio.timeout(_ACTIVITY_SECONDS):
+                return (await client.post("activity", json=dict(row))).is_success
+        except (httpx.HTTPError, TimeoutError):
+            return False
 
     async def aclose(self) -> None:
         """Nothing is kept open between calls."""

@@ -24,15 +24,18 @@ import structlog
 from platform_api import PlatformApi, platform_url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from molecule_runtime.adapters.base import AdapterHealth
 
 __all__ = [
+    "MASK",
     "SecretsClient",
+    "activity_writer",
     "agent_failing",
     "agent_started",
     "auth_headers",
+    "bearer",
     "configs_dir",
     "configure_log",
     "delegation_results",
@@ -49,7 +52,9 @@ log = structlog.get_logger(__name__)
 
 _FAILURES_BEFORE_WEDGED: Final = 3
 _CONFIGS: Final = Path("/configs")
-_MASK: Final = "[redacted]"
+MASK: Final = "[redacted]"
+"""What stands in place of a secret."""
+
 # Bearers, and what keys and tokens of the vendors, of git servers and of OAuth look like.
 _TOKEN: Final = re.compile(
     r"(?i)\bbearer\s+[\w.~+/=-]{8,}"
@@ -107,6 +112,11 @@ def auth_headers() -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
+def bearer() -> str:
+    """The token that calls to the platform carry now; "" without one."""
+    return auth_headers().get("Authorization", "").removeprefix("Bearer ")
+
+
 def platform_api(
     env: Mapping[str, str], workspace_id: str, base_url: str | None = None
 ) -> PlatformApi | None:
@@ -147,6 +157,23 @@ def secrets_client(api: PlatformApi, env: Mapping[str, str], heartbeat: object) 
         api.base_url, api.workspace_id, env.get("MOLECULE_ORG_ID", ""), registration=registration
     )
     return made
+
+
+def activity_writer(api: PlatformApi, heartbeat: object) -> Callable[[dict[str, Any]], Awaitable[bool]]:
+    """A function that tells the platform one row of activity, and whether it was taken.
+
+    Through the client of the runtime's own `heartbeat`, which recovers from a revoked token, where there is
+    one for the same platform.
+    """
+    own = getattr(heartbeat, "client", None)
+    client = _offered("platform", "PlatformClient")
+    if client is None or not isinstance(own, client) or own.base_url != api.base_url:
+        return api.activity
+
+    async def write(row: dict[str, Any]) -> bool:
+        return bool(await own.activity(**row))
+
+    return write
 
 
 # -- the log -------------------------------------------------------------------------------------------------
@@ -246,4 +273,4 @@ def health(*, ready: bool, detail: str = "") -> AdapterHealth:
 def without_secrets(text: str) -> str:
     """`text` for a user: what an endpoint or codex said may quote a key."""
     redact = _offered("redaction", "redact")
-    return str(redact(text)) if redact else _TOKEN.sub(_MASK, text)
+    return str(redact(text)) if redact else _TOKEN.sub(MASK, text)

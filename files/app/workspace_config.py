@@ -103,6 +103,7 @@ class Bridge(_Strict):
     threads: Literal["shared", "per_context"] = "shared"
     inactivity_seconds: Annotated[float, Field(gt=0)] = 300.0
     turn_seconds: Annotated[float, Field(gt=0)] = 3600.0
+    activity_seconds: Annotated[float, Field(gt=0, le=300)] = 240.0
     max_line_bytes: Annotated[int, Field(ge=1024 * 1024)] = 32 * 1024 * 1024
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import tomllib
 import uuid
 from pathlib import Path
@@ -96,9 +97,9 @@ def home(model: ResponsesServer) -> dict[str, str]:
     return {".codex/config.toml": own}
 
 
-async def installed(workspace: WorkspaceContainer) -> dict[str, Any]:
-    """The tokens in auth.json."""
-    found: dict[str, Any] = json.loads(await workspace.sh(f"cat {AUTH}"))["tokens"]
+async def installed(workspace: WorkspaceContainer, name: str = "auth.json") -> dict[str, Any]:
+    """The tokens in auth.json, or what stands beside it in a workspace that refreshes nothing."""
+    found: dict[str, Any] = json.loads(await workspace.sh(f"cat /home/agent/.codex/{name}"))["tokens"]
     return found
 
 
@@ -278,7 +279,9 @@ async def test_a_workspace_that_follows_the_account_of_another(
         model.script(Call("exec_command", {"cmd": "env"}), Answer.text("Hello."))
         assert await workspace.answer("hello") == "Hello."
         (output,) = model.requests[1].tool_outputs.values()
-        assert "CODEX_REFRESH_TOKEN_URL_OVERRIDE=http://127.0.0.1:9/" in str(output)
+        assert re.search(r"CODEX_REFRESH_TOKEN_URL_OVERRIDE=http://127\.0\.0\.1:\d+/follower", str(output))
+        assert await endpoint.asked() == 0
+        assert "rt-secret" not in await workspace.sh(f"cat {AUTH}")
         assert model.requests[0].headers["authorization"] == f"Bearer {later['tokens']['access_token']}"
 
         def expired(request: Request) -> Step:
@@ -288,7 +291,7 @@ async def test_a_workspace_that_follows_the_account_of_another(
         platform.secret_values = {"CODEX_AUTH_JSON": json.dumps(latest)}
 
         async def fetched() -> bool:
-            return bool((await installed(workspace)) == latest["tokens"])
+            return bool((await installed(workspace, "auth.json.withheld")) == latest["tokens"])
 
         await until(fetched, "it fetches what its owner has refreshed")
         # codex has the older ones in memory, and looks at the file when they are refused.

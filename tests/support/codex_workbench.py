@@ -171,6 +171,8 @@ class Workbench:
         preamble: Callable[[], str] = lambda: "",
         python_path: bool = False,
         env: Mapping[str, str] | None = None,
+        model_provider: str | None = None,
+        endpoint: Mapping[tuple[str, ...], object] | None = None,
     ) -> None:
         self.home = directory / "home"
         self.codex_home = self.home / ".codex"
@@ -195,6 +197,8 @@ class Workbench:
                     **(env or {}),
                 },
                 model="gpt-5.5",
+                model_provider=model_provider,
+                endpoint=endpoint or {},
                 sandbox=sandbox,
                 developer_instructions=instructions,
                 api_key=api_key,

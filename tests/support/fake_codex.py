@@ -71,7 +71,16 @@ class Fake:
             return
         elif method in ("thread/start", "thread/resume"):
             sandbox = "readOnly" if self.behaviour == "read_only" else "dangerFullAccess"
-            result = {"thread": {"id": THREAD}, "sandbox": {"type": sandbox}, "approvalPolicy": "never"}
+            given = message["params"]
+            result = {
+                "thread": {"id": THREAD},
+                "sandbox": {"type": sandbox},
+                "approvalPolicy": "never",
+                "model": "another" if self.behaviour == "other_model" else given.get("model"),
+                "modelProvider": "another"
+                if self.behaviour == "other_provider"
+                else given.get("modelProvider", "openai"),
+            }
             send({"id": identifier, "result": result})
         elif method == "turn/start":
             self.turns += 1

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import shutil
 import signal
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from auth_json import install
 from codex_auth_refresh import REJECTED_CODES
 from support.token_endpoint import Reply, TokenEndpoint
 from support.watchdog import (
@@ -24,7 +25,6 @@ from support.watchdog import (
     Home,
     auth_document,
     children,
-    rfc3339,
     wait_until,
 )
 
@@ -460,7 +460,7 @@ def test_a_follower_asks_for_nothing(home: Home, endpoint: TokenEndpoint, option
     assert endpoint.seen == []
     assert home.auth.read_bytes() == before
     assert home.status()["watchdog_last_outcome"] == "skip:not_refresh_owner"
-    assert home.status()["last_refresh"] == rfc3339(time.time() - DAY)[:-11] + "Z"
+    assert home.status()["last_refresh"] == home.document()["last_refresh"][:-11] + "Z"
 
 
 @pytest.mark.parametrize("options", [[], ["--supervise"]], ids=["loop", "supervised"])
@@ -493,6 +493,28 @@ def test_one_round_that_is_asked_for_refreshes_under_a_platform_too(
     home.write(auth_document())
     assert home.run("--once", PLATFORM_URL="https://platform.example")[0] == 0
     assert endpoint.seen == [REFRESH_TOKEN]
+
+
+def test_a_round_that_is_asked_for_takes_the_token_that_codex_is_not_given(
+    home: Home, endpoint: TokenEndpoint
+) -> None:
+    install(home.path, json.dumps(auth_document()), "CODEX_AUTH_JSON", withhold=True)
+    assert home.run("--once", CODEX_AUTH_REFRESH_OWNER="0")[:2] == (1, "skip:not_refresh_owner")
+    assert endpoint.seen == []
+    assert home.run("--once")[:2] == (0, "refreshed:access_token_expiring")
+    assert endpoint.seen == [REFRESH_TOKEN]
+    assert home.document()["tokens"]["refresh_token"] == "rt-secret-issued-1"
+
+
+@pytest.mark.parametrize("left", [None, "{", '{"tokens": {}}'])
+def test_a_placeholder_is_never_sent(home: Home, endpoint: TokenEndpoint, left: str | None) -> None:
+    install(home.path, json.dumps(auth_document()), "CODEX_AUTH_JSON", withhold=True)
+    kept = home.path / "auth.json.withheld"
+    kept.unlink()
+    if left is not None:
+        kept.write_text(left)
+    assert home.run("--once")[:2] == (1, "skip:no_refresh_token")
+    assert endpoint.seen == []
 
 
 @pytest.mark.parametrize("value", ["", "1"])

@@ -51,6 +51,7 @@ def build_server(toolbox: Toolbox, offered: Sequence[Tool] = TOOLS) -> Server[An
         if tool is None:
             return _failure(f"Error: unknown tool {params.name}; there are {', '.join(tools)}")
         try:
+            toolbox.require(tool.right)
             text = await tool.run(toolbox, _arguments(tool, params.arguments or {}))
         except ToolError as error:
             return _failure(str(error))

@@ -100,7 +100,6 @@ class BroadcastArguments(BaseModel):
 
 async def create_request(box: Toolbox, given: RequestArguments) -> str:
     """Put a request before a person."""
-    box.require("approve")
     answer = await asked(
         box.client.raise_request(given.kind, redact(given.title), redact(given.detail), given.priority)
     )
@@ -139,7 +138,6 @@ async def get_runtime_identity(_: Toolbox, __: NoArguments) -> str:
 
 async def update_agent_card(box: Toolbox, given: CardArguments) -> str:
     """Change the registered card, for good: the runtime goes on to register it so."""
-    box.require("delegate")
     row = await asked(box.client.workspace())
     current = row.get("agent_card")
     try:
@@ -155,7 +153,6 @@ async def update_agent_card(box: Toolbox, given: CardArguments) -> str:
 
 async def broadcast_message(box: Toolbox, given: BroadcastArguments) -> str:
     """Tell all workspaces of the organisation."""
-    box.require("delegate")
     answer = await asked(box.client.broadcast(redact(given.message)))
     return json.dumps({"status": answer.get("status", "sent"), "delivered": answer.get("delivered")})
 
@@ -166,12 +163,14 @@ PEOPLE_TOOLS: Final = (
         "Ask a person to do something (task) or to allow it (approval); the answer comes as a message.",
         RequestArguments,
         create_request,
+        right="approve",
     ),
     Tool(
         "create_approval",
         "Ask a person to allow an action before you do it; the decision comes as a message.",
         ApprovalArguments,
         create_approval,
+        right="approve",
     ),
     Tool(
         "chat_history",
@@ -192,11 +191,13 @@ PEOPLE_TOOLS: Final = (
         "Change how this workspace is shown to others, such as its description or skills.",
         CardArguments,
         update_agent_card,
+        right="delegate",
     ),
     Tool(
         "broadcast_message",
         "Say something to all workspaces of the organisation, where that is allowed.",
         BroadcastArguments,
         broadcast_message,
+        right="delegate",
     ),
 )

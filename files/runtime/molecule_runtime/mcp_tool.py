@@ -28,13 +28,17 @@ class NoArguments(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """One row of the table: what the model reads about a tool, and what runs."""
+    """One row of the table: what the model reads about a tool, and what runs.
+
+    `right` is the action that the roles of the workspace must allow (see `rbac`), "" where everybody may.
+    """
 
     name: str
     description: str
     arguments: type[BaseModel]
     run: Callable[[Toolbox, Any], Awaitable[str]]
     read_only: bool = False
+    right: str = ""
 
 
 async def asked(call: Awaitable[Any]) -> Any:

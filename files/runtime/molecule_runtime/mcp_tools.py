@@ -93,7 +93,6 @@ class Toolbox:
 
     async def delegate_task(self, given: DelegateArguments) -> str:
         """The peer's answer. One that is busy or polls gets the task durably; its result is waited for."""
-        self.require("delegate")
         name = given.workspace_id
         try:
             peer = await asked(self.client.discover(given.workspace_id))
@@ -135,7 +134,6 @@ class Toolbox:
 
     async def delegate_task_async(self, given: DelegateArguments) -> str:
         """Hand over and go on."""
-        self.require("delegate")
         delegation = await asked(self.client.delegate(given.workspace_id, given.task))
         note = "Ask check_task_status for the result; it is also given to you with a later message."
         if delegation.get("idempotent_hit"):
@@ -186,7 +184,6 @@ class Toolbox:
 
     async def commit_memory(self, given: CommitArguments) -> str:
         """Store, without what looks like a secret."""
-        self.require("memory.write")
         stored = await asked(self.client.remember(redact(given.content), given.scope))
         return json.dumps(
             {"success": True, "id": stored.get("id"), "scope": stored.get("scope", given.scope)}
@@ -194,15 +191,14 @@ class Toolbox:
 
     async def recall_memory(self, given: RecallArguments) -> str:
         """One line a memory."""
-        self.require("memory.read")
         found = await asked(self.client.recall(given.query, given.scope))
         if not found:
             return "No memories found."
         return "\n".join(f"[{memory.get('scope')}] {memory.get('content')}" for memory in found)
 
     def require(self, action: str) -> None:
-        """Raise ToolError where the roles of the workspace do not allow `action`."""
-        if action not in self.allowed:
+        """Raise ToolError where the roles of the workspace do not allow `action`; "" is always allowed."""
+        if action and action not in self.allowed:
             raise ToolError(f"Error: the roles of this workspace (rbac in config.yaml) do not allow {action}")
 
     async def _log(self, kind: str, target: str, summary: str, **fields: Any) -> None:
@@ -222,12 +218,14 @@ TOOLS = (
         "Give a task to a peer and wait for its answer.",
         DelegateArguments,
         Toolbox.delegate_task,
+        right="delegate",
     ),
     Tool(
         "delegate_task_async",
         "Give a task to a peer and go on; ask check_task_status for the result.",
         DelegateArguments,
         Toolbox.delegate_task_async,
+        right="delegate",
     ),
     Tool(
         "check_task_status",
@@ -254,6 +252,7 @@ TOOLS = (
         "Remember a fact or a decision beyond this conversation.",
         CommitArguments,
         Toolbox.commit_memory,
+        right="memory.write",
     ),
     Tool(
         "recall_memory",
@@ -261,6 +260,7 @@ TOOLS = (
         RecallArguments,
         Toolbox.recall_memory,
         read_only=True,
+        right="memory.read",
     ),
     *PEOPLE_TOOLS,
     *GOAL_TOOLS,

@@ -316,13 +316,19 @@ class PlatformClient:
             params["before_ts"] = before
         return _objects(await self.get(f"/workspaces/{self.workspace_id}/activity", params=params))
 
+    async def instructions(self) -> str:
+        """What the platform wants every agent of the organisation, and this one, to follow (Markdown)."""
+        path = f"/workspaces/{self.workspace_id}/instructions/resolve"
+        found = _object(await self.call("GET", path)).get("instructions")
+        return found if isinstance(found, str) else ""
+
     async def broadcast(self, message: str) -> Json:
         """Say something to all workspaces of the organisation; `{"status","delivered"}`."""
         path = f"/workspaces/{self.workspace_id}/broadcast"
         return _object(await self.call("POST", path, json={"message": message}))
 
-    async def activity(self, activity_type: str, method: str, summary: str, **fields: Any) -> None:
-        """Log an activity row. Best effort: it never fails and never holds up what it tells about."""
+    async def activity(self, activity_type: str, method: str, summary: str, **fields: Any) -> bool:
+        """Log an activity row; whether it was taken. Best effort: it never fails what it tells about."""
         body = {
             "activity_type": activity_type,
             "method": method,
@@ -337,6 +343,8 @@ class PlatformClient:
             await self.call("POST", f"/workspaces/{self.workspace_id}/activity", json=body, timeout=5.0)
         except PlatformError as error:
             _log.debug("activity not logged", method=method, status=error.status)
+            return False
+        return True
 
     async def send_a2a(self, workspace_id: str, payload: Json, read_seconds: float = 600.0) -> Any:
         """Send an A2A request through the platform's proxy; its JSON answer, which may be a "queued" note."""

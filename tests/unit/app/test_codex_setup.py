@@ -159,7 +159,7 @@ def test_codex_home_and_config_can_be_elsewhere(workspace: Workspace) -> None:
 
 def test_a_subscription_is_signed_in_and_a_key_beside_it_is_said_to_be_unused(workspace: Workspace) -> None:
     text = json.dumps(auth_document())
-    done = workspace.run(NAMES[0], CODEX_AUTH_JSON=text, OPENAI_API_KEY="sk-secret")
+    done = workspace.run(NAMES[0], CODEX_AUTH_JSON=text, OPENAI_API_KEY="sk-secret", PLATFORM_URL="off")
     assert done.returncode == 0, done.stderr
     assert (workspace.home / "auth.json").read_text() == text
     assert "credential.unused" in done.stderr

@@ -224,7 +224,8 @@ def test_secrets_of_files_are_there_before_anything_reads_them(machine: Machine)
     boot = machine.run()
     assert f"secrets: CODEX_AUTH_JSON, PLATFORM_URL from {machine.configs}/secrets.d/load.sh" in boot.lines
     assert "workspace ws-1, platform https://from.file" in boot.lines
-    assert (machine.codex_home / "auth.json").read_text() == machine.seen()["given"]["CODEX_AUTH_JSON"]
+    kept = machine.codex_home / "auth.json.withheld"
+    assert kept.read_text() == machine.seen()["given"]["CODEX_AUTH_JSON"]
 
 
 def test_credentials_of_systemd_are_named_and_taken(machine: Machine) -> None:
