@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from support.image_build import Builder, docker
 from support.plugins import ROOT
 from support.private_index import PrivateIndex, wheel
 from support.responses_server import Answer, ResponsesServer
 from support.workspace_container import CONFIG, WorkspaceContainer, gateway, until
+from support.workspace_process import answer_of, request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,10 +81,11 @@ def test_the_image_of_another_runtime_is_built_from_its_index_and_answers(
 def _has_exactly_one_runtime(image: str) -> None:
     """And what it needs, in versions that do not change what is locked."""
     listed = docker("run", "--rm", "--entrypoint", "pip", image, "list", "--format", "freeze").splitlines()
-    versions = dict(line.split("==") for line in listed if "==" in line)
-    assert [name for name in versions if "workspace-runtime" in name.replace("_", "-")] == [PACKAGE]
+    pairs = (line.split("==") for line in listed if "==" in line)
+    versions = {canonicalize_name(name): version for name, version in pairs}
+    assert [name for name in versions if "workspace-runtime" in name] == [PACKAGE]
     assert versions[PACKAGE] == VERSION
-    assert UNLOCKED.specifier.contains(versions[UNLOCKED.name])
+    assert UNLOCKED.specifier.contains(versions[canonicalize_name(UNLOCKED.name)])
     assert versions["a2a-sdk"] == importlib.metadata.version("a2a-sdk")
 
 
@@ -92,7 +95,8 @@ async def _answers(image: str) -> None:
         config = CONFIG.format(base_url=model.base_url)
         files = {"system-prompt.md": "You are terse."}
         async with WorkspaceContainer(image, config, files=files) as workspace:
-            assert await workspace.answer("hello") == "Hello."
+            response = await workspace.http.post("/", json=request("message/send", "hello"))
+            assert answer_of(response.json()["result"]) == "Hello."
 
             async def healthy() -> bool:
                 return bool((await workspace.state())["Health"]["Status"] == "healthy")
