@@ -26,7 +26,7 @@ import predecessor_config
 from atomic_file import write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from provider_config import Selection
 
@@ -100,9 +100,12 @@ class McpServer:
 
 @dataclass(frozen=True, slots=True)
 class CodexConfig:
-    """What the workspace wants of codex. `secret_variables` are added to those that commands never see."""
+    """What the workspace wants of codex. `secret_variables` are added to those that commands never see.
 
-    selection: Selection
+    Without a `selection` everything that is said of providers and models stays as it is.
+    """
+
+    selection: Selection | None
     sandbox: str = "danger-full-access"
     mcp_servers: Sequence[McpServer] = ()
     secret_variables: Sequence[str] = ()
@@ -152,6 +155,8 @@ def expected_endpoint(home: Path, config: CodexConfig) -> dict[tuple[str, ...], 
     these are the addresses of `home`/config.toml as it is now, None where it has none. Raises OSError.
     """
     selection = config.selection
+    if selection is None:
+        return {}
     if not selection.provider.built_in:
         table = "model_providers", selection.provider.slug
         return {(*table, key): value for key, value in _provider_table(selection).items() if key in _ENDPOINT}
@@ -166,7 +171,8 @@ def expected_endpoint(home: Path, config: CodexConfig) -> dict[tuple[str, ...], 
 
 def _rendered(existing: str, config: CodexConfig, *, source: str) -> tuple[str, list[str]]:
     """The text, and what of a person's had to be taken out of it."""
-    text = predecessor_config.without_remarks(existing)
+    chosen = config.selection is not None
+    text = predecessor_config.without_remarks(existing, of_providers=chosen)
     try:
         document = tomlkit.parse(text)
     except ParseError as error:
@@ -176,9 +182,9 @@ def _rendered(existing: str, config: CodexConfig, *, source: str) -> tuple[str, 
         ) from error
     enforced, defaults = _enforced(config), _defaults(config)
     try:
-        remove_marked(document)
-        predecessor_config.remove_tables(document, existing)
-        taken_out = _take_out(document)
+        remove_marked(document, kept=() if chosen else (*_CHOSEN, "model_providers"))
+        predecessor_config.remove_tables(document, existing, of_providers=chosen)
+        taken_out = _take_out(document) if chosen else []
         for path in (*enforced, *defaults):
             _spread(document, path[0])
         for path in enforced:
@@ -210,9 +216,9 @@ def _enforced(config: CodexConfig) -> dict[tuple[str, ...], Any]:
         # that shell_environment_policy has taken out.
         ("features", "shell_snapshot"): False,
     }
-    if selection.provider.auth_mode == "chatgpt_subscription":
+    if selection is not None and selection.provider.auth_mode == "chatgpt_subscription":
         keys["forced_login_method",] = "chatgpt"
-    if not selection.provider.built_in:
+    if selection is not None and not selection.provider.built_in:
         slug = selection.provider.slug
         keys["model",] = selection.model
         keys["model_provider",] = slug
@@ -358,18 +364,16 @@ def _append_before_remarks(table: Table, key: str, item: Item) -> None:
 def _table(values: dict[str, Any]) -> Table:
     table = tomlkit.table()
     for key, value in values.items():
-        if isinstance(value, dict):
-            inline = tomlkit.inline_table()
-            inline.update(value)
-            table.append(key, inline)
-        else:
-            table.append(key, value)
+        table.append(key, _table(value) if isinstance(value, dict) else value)
     return table
 
 
-def remove_marked(table: MutableMapping[str, Any], mark: str = _MARK) -> None:
-    """Take out what carries `mark`: what an earlier rendering put in, and the tables that are empty then."""
-    for key in list(table):
+def remove_marked(table: MutableMapping[str, Any], mark: str = _MARK, *, kept: Collection[str] = ()) -> None:
+    """Take out what carries `mark`: what an earlier rendering put in, and the tables that are empty then.
+
+    The keys `kept` are left alone with all that is in them.
+    """
+    for key in [key for key in table if key not in kept]:
         item = _item(table, key)
         if mark in _comment(item):
             del table[key]

@@ -32,9 +32,9 @@ USED = {
     loader.action_loader: [
         *(
             f"ansible.builtin.{name}"
-            for name in ("assert", "fail", "raw", "set_fact", "validate_argument_spec")
+            for name in ("assert", "fail", "set_fact", "validate_argument_spec")
         ),
-        *("image_layers", "probe", "unpack"),
+        *("image_layers", "probe", "target_shell", "unpack"),
     ],
 }
 

@@ -48,6 +48,18 @@ async def test_what_belongs_to_other_turns_and_threads_is_ignored(tmp_path: Path
         assert await workbench.send("hello").completed() == "only this"
 
 
+async def test_a_command_that_is_reported_after_its_turn_is_told_of_too(tmp_path: Path) -> None:
+    """codex 0.130.0 reports about one command in ten when its turn has ended already."""
+    items: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    async with bench(tmp_path, "late", on_item=items.put_nowait) as workbench:
+        assert await workbench.send("one").completed() == "done"
+        assert await workbench.send("two").completed() == "done"
+        async with asyncio.timeout(PATIENCE):
+            told = [await items.get() for _ in range(6)]
+    commands = [item["command"] for item in told if item["type"] == "commandExecution"]
+    assert commands == ["echo one", "ls", "echo two", "ls"]
+
+
 async def test_requests_of_the_server_are_answered_though_their_ids_are_ours_too(tmp_path: Path) -> None:
     async with bench(tmp_path, "requests") as workbench:
         answers = json.loads(await workbench.send("hello").completed())

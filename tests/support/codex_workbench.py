@@ -173,6 +173,7 @@ class Workbench:
         env: Mapping[str, str] | None = None,
         model_provider: str | None = None,
         endpoint: Mapping[tuple[str, ...], object] | None = None,
+        on_item: Callable[[dict[str, Any]], None] = lambda _item: None,
     ) -> None:
         self.home = directory / "home"
         self.codex_home = self.home / ".codex"
@@ -206,6 +207,7 @@ class Workbench:
             ),
             ThreadStore(self.threads_file),
             on_start=self._child_started,
+            on_item=on_item,
         )
         self.executor = CodexExecutor(
             self.codex,

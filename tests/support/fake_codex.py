@@ -207,6 +207,16 @@ class Fake:
             return
         self.begin(identifier, text)
 
+    def turn_late(self, identifier: Any, text: str) -> None:
+        """A command that is reported as completed once its turn has ended, and a thread of another agent."""
+        turn = self.begin(identifier, text)
+        self.say(turn, "done")
+        self.end(turn)
+        command = {"type": "commandExecution", "id": "c", "command": f"echo {text}", "status": "completed"}
+        notify("item/completed", threadId=THREAD, turnId=turn, item=command)
+        notify("item/completed", threadId="of-a-sub-agent", turnId="x", item={**command, "command": "ls"})
+        notify("item/completed", threadId=THREAD, turnId=turn, item=None)
+
     def turn_holder(self, identifier: Any, text: str) -> None:
         """A grandchild in a session of its own holds our pipes; its process id is the answer."""
         holder = subprocess.Popen(
