@@ -82,7 +82,7 @@ def _has_exactly_one_runtime(image: str) -> None:
     """And what it needs, in versions that do not change what is locked."""
     listed = docker("run", "--rm", "--entrypoint", "pip", image, "list", "--format", "freeze").splitlines()
     pairs = (line.split("==") for line in listed if "==" in line)
-    versions = {canonicalize_name(name): version for name, version in pairs}
+    versions: dict[str, str] = {canonicalize_name(name): version for name, version in pairs}
     assert [name for name in versions if "workspace-runtime" in name] == [PACKAGE]
     assert versions[PACKAGE] == VERSION
     assert UNLOCKED.specifier.contains(versions[canonicalize_name(UNLOCKED.name)])
