@@ -89,19 +89,25 @@ def is_credential(name: str, provider_variables: Collection[str]) -> bool:
     return name in provider_variables or any(fnmatch.fnmatchcase(name, each) for each in PLATFORM_SECRETS)
 
 
-def hand_over(env: Mapping[str, str], provider_variables: Collection[str]) -> dict[str, str]:
-    """Return `env` without credentials, for a program that `environment` is called in.
+def hand_over(
+    env: Mapping[str, str], provider_variables: Collection[str], kept: Collection[str] = ()
+) -> dict[str, str]:
+    """Return `env` without credentials but those `kept`, for a program that `environment` is called in.
 
     The file descriptor that holds them is inherited by what this process executes next.
     """
-    secrets = {name: value for name, value in env.items() if is_credential(name, provider_variables)}
-    kept = {name: value for name, value in env.items() if name not in secrets and name != _VARIABLE}
+    secrets = {
+        name: value
+        for name, value in env.items()
+        if is_credential(name, provider_variables) and name not in kept
+    }
+    rest = {name: value for name, value in env.items() if name not in secrets and name != _VARIABLE}
     if not secrets:
-        return kept
+        return rest
     descriptor = os.memfd_create(_NAME)
     os.write(descriptor, json.dumps(secrets).encode())
     os.set_inheritable(descriptor, True)
-    return {**kept, _VARIABLE: str(descriptor)}
+    return {**rest, _VARIABLE: str(descriptor)}
 
 
 def environment() -> dict[str, str]:

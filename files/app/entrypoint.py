@@ -9,6 +9,7 @@ module needs.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import re
@@ -107,7 +108,7 @@ def _start(command: list[str]) -> NoReturn:
     if auth_json.is_subscription(home):
         _watch(env, variables)
     env.update(past_the_proxy(env))
-    for_runtime = hand_over(env, variables)
+    for_runtime = hand_over(env, variables, _spent_by_runtime())
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     _execute(runtime, for_runtime)
 
@@ -285,6 +286,18 @@ def _runtime(env: dict[str, str]) -> list[str]:
             EXIT_BROKEN,
         )
     return [sys.executable, str(Path(__file__).with_name("launcher.py")), found]
+
+
+def _spent_by_runtime() -> tuple[str, ...]:
+    """Credentials that the runtime itself looks for in its environment; each is good for its boot alone.
+
+    The platform's own runtime fetches its configuration with one, and does not start without it.
+    """
+    try:
+        fetches = importlib.util.find_spec("molecule_runtime.config_relay") is not None
+    except ImportError:
+        fetches = False
+    return ("MOLECULE_CONFIG_RELAY_ACK_TOKEN",) if fetches else ()
 
 
 def _watch(env: dict[str, str], variables: set[str]) -> None:

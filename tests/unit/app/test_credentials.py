@@ -130,6 +130,13 @@ def test_without_a_credential_there_is_no_file_and_what_was_given_from_outside_i
     assert hand_over({"A": "1", VARIABLE: "7"}, PROVIDERS) == {"A": "1"}
 
 
+def test_what_the_next_program_has_to_spend_itself_is_left_to_it() -> None:
+    env = {"MOLECULE_CONFIG_RELAY_ACK_TOKEN": "once", "MOLECULE_BOOT_TOKEN": "b"}
+    left = hand_over(env, PROVIDERS, ["MOLECULE_CONFIG_RELAY_ACK_TOKEN"])
+    os.close(int(left.pop(VARIABLE)))
+    assert left == {"MOLECULE_CONFIG_RELAY_ACK_TOKEN": "once"}
+
+
 @pytest.mark.parametrize("value", ["0", "-1", "999999", "x", "3.5"])
 def test_a_descriptor_that_is_not_the_entry_points_is_refused(
     value: str, monkeypatch: pytest.MonkeyPatch
