@@ -12,11 +12,13 @@ import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 import structlog
 
 import auth_json
 from codex_config import CodexConfig, McpServer, codex_home, expected_endpoint, write_config_toml
+from credentials import not_for_a_header
 from provider_config import NAMED_BY, ProviderError, Selection, missing_credential, resolve_provider
 from proxies import NETWORK_VARIABLES
 from refresh_owner import refresh_role
@@ -99,6 +101,8 @@ def configure(
     selection = resolve_provider(workspace, env, codex_home=home)
     if problem := missing_credential(selection, workspace.providers):
         raise MissingCredentialError(problem)
+    if problem := _unusable(selection, env):
+        raise ProviderError(problem)
     selection = _with_minimax_model(selection, env)
     subscription = auth_json.given(env) if selection.provider.auth_mode == "chatgpt_subscription" else None
     if subscription is not None:
@@ -113,14 +117,33 @@ def configure(
         auth_json.install(home, subscription[1], subscription[0], withhold=not refresh_role(env).refreshes)
     if selection.provider.auth_mode == "chatgpt_subscription" and env.get("OPENAI_API_KEY", "").strip():
         log.info("credential.unused", variable="OPENAI_API_KEY", reason="the subscription is used")
+    endpoint = expected_endpoint(home, wanted)
     log.info(
         "codex.configured",
+        **_by_hand(endpoint),
         provider=selection.provider.name,
         model=selection.model,
         credential=selection.credential,
         config_changed=changed,
     )
-    return Prepared(workspace, selection, home, expected_endpoint(home, wanted))
+    return Prepared(workspace, selection, home, endpoint)
+
+
+def _by_hand(endpoint: Mapping[tuple[str, ...], object]) -> dict[str, str]:
+    """Where an address of OpenAI's that somebody wrote into config.toml leads, for the log."""
+    hosts = [
+        f"{path[0]} at {urlsplit(str(address)).hostname}"
+        for path, address in endpoint.items()
+        if len(path) == 1 and address
+    ]
+    return {"address": ", ".join(hosts)} if hosts else {}
+
+
+def _unusable(selection: Selection, env: Mapping[str, str]) -> str | None:
+    """What to say about a key that codex would leave out of its requests without a word."""
+    if selection.provider.auth_mode == "chatgpt_subscription" or selection.credential is None:
+        return None
+    return not_for_a_header(selection.credential, env.get(selection.credential, ""))
 
 
 def configure_tools(env: Mapping[str, str], config_path: Path, *, home: Path | None = None) -> Path:
