@@ -30,10 +30,7 @@ USED = {
         f"ansible.builtin.{name}" for name in ("env", "file", "fileglob", "template", "varnames")
     ],
     loader.action_loader: [
-        *(
-            f"ansible.builtin.{name}"
-            for name in ("assert", "fail", "set_fact", "validate_argument_spec")
-        ),
+        *(f"ansible.builtin.{name}" for name in ("assert", "fail", "set_fact")),
         *("image_layers", "probe", "target_shell", "unpack"),
     ],
 }
