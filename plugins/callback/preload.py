@@ -31,7 +31,7 @@ USED = {
     ],
     loader.action_loader: [
         *(f"ansible.builtin.{name}" for name in ("assert", "fail", "set_fact")),
-        *("image_layers", "probe", "target_shell", "unpack"),
+        *("image_layers", "probe", "settings", "target_shell", "unpack"),
     ],
 }
 

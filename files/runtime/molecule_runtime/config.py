@@ -103,9 +103,9 @@ class WorkspaceConfig(_Section):
 
 # Keys that others read: adapters, other runtimes, the control plane.
 _FOREIGN = {
-    "bridge", "category", "channels", "compliance", "delegation", "effort", "emoji", "env", "governance",
-    "hitl", "plugins", "providers", "required_env", "sandbox", "security_scan", "shared_context",
-    "sub_workspaces", "task_budget",
+    "bridge", "budgets", "category", "channels", "compliance", "delegation", "effort", "emoji", "env",
+    "governance", "hitl", "plugins", "prices", "providers", "required_env", "sandbox", "security_scan",
+    "shared_context", "sub_workspaces", "task_budget",
 }  # fmt: skip
 _OWN = set(WorkspaceConfig.model_fields) - {"raw", "warnings"}
 
