@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from molecule_runtime import platform_auth
+from molecule_runtime.network import NetworkError, client_options
+from molecule_runtime.platform_budget import exceeded_periods, refusal
 
 if TYPE_CHECKING:
     from molecule_runtime.platform import PlatformClient
@@ -54,9 +56,9 @@ async def send_to_peer(client: PlatformClient, url: str, text: str) -> Answer | 
         "params": {"message": message},
     }
     try:
-        async with httpx.AsyncClient(timeout=_TIMEOUT) as http:
+        async with httpx.AsyncClient(timeout=_TIMEOUT, **client_options(url)) as http:
             response = await http.post(url, json=request, headers=headers)
-    except (httpx.TransportError, httpx.InvalidURL) as error:
+    except (httpx.TransportError, httpx.InvalidURL, NetworkError) as error:
         raise PeerError(f"{type(error).__name__} at {url}: {error}") from error
     try:
         body = response.json()
@@ -67,6 +69,9 @@ async def send_to_peer(client: PlatformClient, url: str, text: str) -> Answer | 
 
 def read_answer(status: int, body: Any) -> Answer | Queued:
     """Classify a reply: a result, an error, or a note that it was queued. Raises PeerError."""
+    periods = exceeded_periods(status, body)
+    if periods is not None:
+        raise PeerError(refusal(periods))
     if not isinstance(body, dict):
         raise PeerError(f"HTTP {status} without a JSON object")
     if body.get("queued") is True or body.get("status") == "queued" or body.get("busy") is True:

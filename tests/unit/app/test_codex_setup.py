@@ -260,6 +260,13 @@ def test_minimax_has_a_model_of_its_own(workspace: Workspace) -> None:
     assert done.stdout.endswith(": provider openai-api, model gpt-5.5\n"), "no other provider has it"
 
 
+def test_minimax_has_an_address_of_its_own(workspace: Workspace) -> None:
+    china = "https://api.minimaxi.com/v1"
+    done = workspace.run("codex_minimax_config.sh", MINIMAX_API_KEY="k", MINIMAX_API_BASE=china)
+    assert done.returncode == 0, done.stderr
+    assert workspace.document()["model_providers"]["minimax"]["base_url"] == china
+
+
 def test_a_subscription_wins_over_minimax(workspace: Workspace) -> None:
     workspace.toml.write_text(FORMS["the script"])
     both = {"MINIMAX_API_KEY": "k", "CODEX_AUTH_JSON": json.dumps(auth_document())}
@@ -403,3 +410,15 @@ def test_a_runtime_without_the_tools_server_gets_no_entry_for_it(
     monkeypatch.setattr(codex_setup, "_MCP_MODULE", "molecule_runtime.no_such_module")
     configure({"OPENAI_API_KEY": "k", "CODEX_HOME": str(workspace.home)}, workspace.configs)
     assert "mcp_servers" not in workspace.document()
+
+
+@pytest.mark.parametrize("variable", ["MY_KEY", "OPENAI_API_KEY"])
+def test_a_key_that_no_header_can_hold_is_refused_by_name_before_codex_leaves_it_out(
+    workspace: Workspace, variable: str
+) -> None:
+    (workspace.configs / "config.yaml").write_text(MINE if variable == "MY_KEY" else "name: Test\n")
+    done = workspace.run(NAMES[0], **{variable: "sk-secret\u0142"})
+    assert done.returncode == 2
+    assert f"{variable} has characters that no key has" in done.stderr
+    assert "sk-secret" not in done.stdout + done.stderr
+    assert workspace.run(NAMES[0], **{variable: "sk-secret\r\n"}).returncode == 0
