@@ -15,6 +15,7 @@ import structlog
 
 import auth_json
 from codex_config import CodexConfig, McpServer, codex_home, write_config_toml
+from config_document.typed import untold
 from molecule_runtime import configs_dir
 from provider_config import NAMED_BY, ProviderError, Selection, missing_credential, resolve_provider
 from workspace_config import WorkspaceConfig, load_workspace_config
@@ -61,7 +62,9 @@ def configure(
     Raises ConfigFileError, ProviderError, AuthJsonError, ConfigTomlError or OSError, each a sentence that
     says what to change.
     """
-    workspace = load_workspace_config(config_path)
+    workspace = load_workspace_config(config_path, env=env)
+    for warning in untold(workspace.warnings):
+        log.warning("config.odd", what=warning)
     wanted = {name: value for name, value in (("provider", provider), ("model", model)) if value}
     runtime_config = workspace.runtime_config.model_copy(update=wanted)
     workspace = workspace.model_copy(update={"runtime_config": runtime_config})
@@ -82,7 +85,7 @@ def configure(
             selection=selection,
             sandbox=workspace.bridge.sandbox,
             mcp_servers=[mcp] if mcp is not None else [],
-            secret_variables=[name for one in workspace.providers for name in one.auth_env],
+            secret_variables=sorted(workspace.credential_variables),
         ),
     )
     if subscription is not None:

@@ -63,7 +63,9 @@ class Workspace:
             "WORKSPACE_CONFIG_PATH": str(self.configs),
             "CONFIGS_DIR": str(self.configs),
             "ADAPTER_MODULE": "adapter",
-            "PYTHONPATH": f"{_ROOT / 'files/app'}:{_ROOT / 'files/runtime'}",
+            "PYTHONPATH": ":".join(
+                str(_ROOT / "files" / each) for each in ("app", "config_document", "runtime")
+            ),
             "STANDIN_KEY": API_KEY,
             **env,
         }

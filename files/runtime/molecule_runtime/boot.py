@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
+from config_document import read_text
+from config_document.typed import told
 from molecule_runtime import __version__, configs_dir, logs, metrics, orphans
 from molecule_runtime.adapters.base import AdapterConfig, BaseAdapter
 from molecule_runtime.cards import build_card, registered_card
-from molecule_runtime.config import ConfigError, WorkspaceConfig, load
+from molecule_runtime.config import ConfigFileError, WorkspaceConfig, load
 from molecule_runtime.delegations import DelegationWatch, unread_results
 from molecule_runtime.executor_helpers import sanitize_agent_error
 from molecule_runtime.files import write_atomic
@@ -136,10 +139,12 @@ class Boot:
     def _load(self) -> type[BaseAdapter] | None:
         env = self.env
         image = image_config_path(env.adapter_module)
-        paths = [path for path in (image, env.config_path / "config.yaml") if path is not None]
         try:
-            self.config = load(*paths)
-        except (ConfigError, OSError) as error:
+            self.config = load(image, env.config_path, os.environ)
+        except ConfigFileError as error:
+            # The image's own serves the reason: it has the port that the platform asks.
+            with contextlib.suppress(ConfigFileError):
+                self.config = load(image, None, os.environ)
             self.problem = sanitize_agent_error(error)
         level = env.log_level or self.config.observability.log_level.upper() or "INFO"
         logs.configure(level if level in logs.LEVELS else "INFO", as_json=env.log_json)
@@ -150,6 +155,7 @@ class Boot:
         if self.problem:
             _log.error(f"[FAIL] {self.problem}; correct the file and restart")
         report = check(self.config, env.adapter_module, env.config_path)
+        told(self.config.warnings)
         for finding in report.findings:
             (_log.error if finding.level == "FAIL" else _log.warning)(str(finding))
         if report.failures and not self.problem:
@@ -195,8 +201,9 @@ class Boot:
         names = self.config.prompt_files or [_DEFAULT_PROMPT]
         pieces = []
         for name in names:
-            with contextlib.suppress(OSError, UnicodeDecodeError):
-                pieces.append((self.env.config_path / name).read_text("utf-8").strip())
+            # One that is missing was warned of; one that is there is obeyed, or the workspace is not ready.
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                pieces.append(read_text(self.env.config_path / name).strip())
         return "\n\n".join(filter(None, pieces)) or None
 
     def registered_card(self) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from support.watchdog import APP, auth_document
 
 BIN = APP.parent / "bin"
 RUNTIME = APP.parent / "runtime"
+CONFIG_DOCUMENT = APP.parent / "config_document"
 NAMES = ("render_provider_toml.py", "codex_mcp_config.sh", "codex_minimax_config.sh")
 HAND_WRITTEN = '# mine\nmodel_reasoning_effort = "high" # think\n\n[mcp_servers.mine]\ncommand = "mine"\n'
 MINE = """\
@@ -62,7 +63,7 @@ class Workspace:
             env={
                 "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
                 "PYTHONPATH": os.pathsep.join(
-                    [str(RUNTIME), *(path for path in sys.path if "site-" in path)]
+                    [str(RUNTIME), str(CONFIG_DOCUMENT), *(path for path in sys.path if "site-" in path)]
                 ),
                 "CODEX_PYTHON": sys.executable,
                 "CODEX_WORKSPACE_AGENT_USER": "root" if os.geteuid() == 0 else "",

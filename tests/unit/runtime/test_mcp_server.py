@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 _REPOSITORY = Path(__file__).resolve().parents[3]
+_PYTHONPATH = f"{_REPOSITORY / 'files/runtime'}:{_REPOSITORY / 'files/config_document'}"
 TOOLS = [
     "list_peers",
     "delegate_task",
@@ -74,7 +75,7 @@ async def agent_process(platform: FakePlatform, configs: Path, **variables: str)
         command=sys.executable,
         args=["-m", "molecule_runtime.a2a_mcp_server"],
         env={
-            "PYTHONPATH": str(_REPOSITORY / "files/runtime"),
+            "PYTHONPATH": _PYTHONPATH,
             "WORKSPACE_ID": "ws-self",
             "PLATFORM_URL": platform.url,
             "CONFIGS_DIR": str(configs),
@@ -324,7 +325,7 @@ async def test_a_task_that_stays_queued_is_left_with_its_id(platform: FakePlatfo
 async def test_an_environment_that_the_server_cannot_use_ends_it_with_2_and_a_line(
     variables: dict[str, str],
 ) -> None:
-    environment = {"PYTHONPATH": str(_REPOSITORY / "files/runtime"), "WORKSPACE_ID": "ws-self", **variables}
+    environment = {"PYTHONPATH": _PYTHONPATH, "WORKSPACE_ID": "ws-self", **variables}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",

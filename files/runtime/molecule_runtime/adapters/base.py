@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -86,6 +87,11 @@ class BaseAdapter(ABC):
     def get_config_schema() -> dict[str, Any]:
         """JSON schema of `runtime_config`; empty where anything is allowed."""
         return {}
+
+    @staticmethod
+    def is_set(variable: str) -> bool:
+        """Whether the agent has this variable; some keep credentials out of the environment."""
+        return bool(os.environ.get(variable, "").strip())
 
     def input_modes(self) -> tuple[str, ...]:
         """Media types that a message may carry, as the card declares them; others are refused with -32005."""
