@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from attachments import Attachments, PlatformFiles
-from auth_follow import CODEX_MUST_NOT_REFRESH, Follower, is_follower, sync_interval
+from activity import Activity
+from attachments import Attachments
+from auth_follow import Follower, is_follower, must_follow, sync_interval
+from auth_json import tokens_in
 from child_environment import child_environment
 from codex import Codex, CodexSettings
 from codex_binary import find_codex
@@ -22,15 +24,27 @@ from codex_setup import Prepared, configure
 from conversation import Limits
 from credentials import environment
 from executor import CodexExecutor
-from molecule_runtime import configs_dir, platform_auth
 from molecule_runtime.adapters.base import AdapterConfig, BaseAdapter, RuntimeCapabilities
-from molecule_runtime.environment import platform_url
-from molecule_runtime.executor_helpers import read_delegation_results
-from molecule_runtime.platform import PlatformClient
+from plugin_parts import install_skills, write_servers
 from provider_config import Selection, last_refresh
 from rollout import find_rollout, read_lines
-from runtime_hooks import agent_failing, agent_started
+from runtime_hooks import (
+    SecretsClient,
+    activity_writer,
+    agent_failing,
+    agent_started,
+    bearer,
+    configs_dir,
+    delegation_results,
+    health,
+    platform_api,
+    reporter_of_turns,
+    secrets_client,
+)
+from secret_values import SecretValues
+from system_prompt import build_system_prompt
 from thread_store import ThreadStore
+from token_desk import NO_DESK, TokenDesk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,7 +69,10 @@ class CodexAdapter(BaseAdapter):
         self._codex_executor: CodexExecutor | None = None
         self._threads: ThreadStore | None = None
         self._following: asyncio.Task[None] | None = None
-        self._platform: PlatformClient | None = None
+        self._desk: TokenDesk | None = None
+        self._secrets: SecretsClient | None = None
+        self._activity: Activity | None = None
+        self._instructions: str | None = None
 
     @staticmethod
     def name() -> str:
@@ -100,9 +117,17 @@ class CodexAdapter(BaseAdapter):
         says what to change.
         """
         env = environment()
-        if is_follower(env):
-            await self._follow(env, config, codex_home(env))
-        self._prepared = configure(env, Path(config.config_path))
+        if must_follow(env, home := codex_home(env)):
+            await self._follow(env, config, home)
+        directory = _config_path(config, env)
+        self._prepared = configure(env, directory)
+        # Only the bundled runtime hands them over; another one may have written its own.
+        if (servers := getattr(config, "mcp_servers", None)) is not None:
+            await asyncio.to_thread(write_servers, self._prepared.home, servers)
+        if (skills := getattr(config, "skills", None)) is not None:
+            await asyncio.to_thread(install_skills, self._prepared.home, skills)
+        # After the configuration: the runtime may add the MCP servers of its plugins to it.
+        self._instructions = await build_system_prompt(self, config, directory)
 
     async def create_executor(self, config: AdapterConfig) -> AgentExecutor:
         """Start codex and put the executor before it. Raises InvalidConfigError and LoginError of codex."""
@@ -111,33 +136,53 @@ class CodexAdapter(BaseAdapter):
         workspace, selection, home = self._prepared.config, self._prepared.selection, self._prepared.home
         bridge, env = workspace.bridge, environment()
         cwd = _WORKSPACE if _WORKSPACE.is_dir() else Path.home()
-        self._threads = ThreadStore(configs_dir.resolve() / _THREADS)
+        self._threads = ThreadStore(configs_dir() / _THREADS)
+        api = platform_api(env, _workspace_id(config, env))
+        heartbeat = getattr(config, "heartbeat", None)
+        secrets = SecretValues(env, [name for one in workspace.providers for name in one.auth_env], bearer)
+        report = reporter_of_turns(heartbeat)
+        if api is not None:
+            write = activity_writer(api, heartbeat)
+            redact, silent = secrets.taken_out_of, bridge.activity_seconds
+            self._activity = Activity(write, api.workspace_id, redact, silent=silent)
+        activity = self._activity
+
+        def on_turn(about: str) -> None:
+            report(about)
+            if activity is not None:
+                activity.turn(about)
+
         codex = Codex(
             CodexSettings(
                 command=[str(find_codex(bridge.app_server_command)), *bridge.app_server_args],
                 cwd=cwd,
                 env={
                     **child_environment(env, selection, workspace.providers, codex_home=str(home)),
-                    **(CODEX_MUST_NOT_REFRESH if is_follower(env) else {}),
+                    **((self._desk.environment if self._desk else NO_DESK) if is_follower(env) else {}),
                 },
                 model=selection.model,
+                model_provider="openai" if selection.provider.built_in else selection.provider.slug,
+                endpoint=self._prepared.endpoint,
                 sandbox=bridge.sandbox,
-                developer_instructions=config.system_prompt,
+                developer_instructions=self._instructions,
                 api_key=_api_key(selection, env),
                 max_line=bridge.max_line_bytes,
             ),
             self._threads,
             on_start=agent_started,
             on_failing=agent_failing,
+            on_item=activity.tool if activity is not None else lambda _item: None,
         )
         executor = CodexExecutor(
             codex,
-            Attachments(cwd, _platform_files(env, config.workspace_id)),
+            Attachments(cwd, api),
             limits=Limits(
                 inactivity=bridge.inactivity_seconds, total=bridge.turn_seconds, mid_turn=bridge.mid_turn
             ),
             threads=bridge.threads,
-            preamble=read_delegation_results,
+            preamble=delegation_results,
+            on_turn=on_turn,
+            redact=secrets.taken_out_of,
         )
         try:
             await codex.start()
@@ -153,29 +198,24 @@ class CodexAdapter(BaseAdapter):
         In the cloud a new workspace has no token of the platform before it has registered, which the runtime
         does later. So the client for this may register too, where the runtime says with what.
         """
-        server = (env.get("WORKSPACE_SERVER_URL", "").strip() or platform_url(env) or "").rstrip("/")
-        if not server:
+        server = env.get("WORKSPACE_SERVER_URL", "").strip()
+        api = platform_api(env, _workspace_id(config, env), server)
+        if api is None:
             log.warning("auth.not_synced", reason="CODEX_AUTH_REFRESH_OWNER is 0, and PLATFORM_URL is off")
             return
-        own = getattr(config.heartbeat, "client", None)
-        self._platform = PlatformClient(
-            server,
-            config.workspace_id,
-            env.get("MOLECULE_ORG_ID", ""),
-            registration=own.registration if own is not None and own.base_url == server else None,
-        )
-        follower = Follower(home, self._platform.secrets, interval=sync_interval(env))
-        await follower.first()
+        self._secrets = secrets_client(api, env, getattr(config, "heartbeat", None))
+        follower = Follower(home, self._secrets.secrets, interval=sync_interval(env))
+        await follower.now()
+        self._desk = TokenDesk(lambda: tokens_in(home), follower.now)
+        await self._desk.open()
         self._following = asyncio.create_task(follower.run(), name="follower of the account")
 
     def health(self) -> AdapterHealth:
         """Whether the child is alive and its configuration readable."""
-        from molecule_runtime.adapters.base import AdapterHealth  # noqa: PLC0415 (only the bundled runtime asks)
-
         if self._codex_executor is None:
-            return AdapterHealth(ready=False, detail="codex has not been started yet")
+            return health(ready=False, detail="codex has not been started yet")
         problem = self._codex_executor.problem
-        return AdapterHealth(ready=not problem, detail=problem)
+        return health(ready=not problem, detail=problem)
 
     async def transcript_lines(self, since: int = 0, limit: int = 100) -> dict[str, Any]:
         """The rollout of the shared conversation. Raises OSError."""
@@ -202,10 +242,14 @@ class CodexAdapter(BaseAdapter):
         if self._following is not None:
             self._following.cancel()
             await asyncio.gather(self._following, return_exceptions=True)
-        if self._platform is not None:
-            await self._platform.aclose()
+        if self._desk is not None:
+            await self._desk.aclose()
+        if self._secrets is not None:
+            await self._secrets.aclose()
         if self._codex_executor is not None:
             await self._codex_executor.close()
+        if self._activity is not None:
+            await self._activity.close()
 
 
 Adapter = CodexAdapter
@@ -218,14 +262,10 @@ def _api_key(selection: Selection, env: Mapping[str, str]) -> str | None:
     return env[selection.credential].strip()
 
 
-def _platform_files(env: Mapping[str, str], workspace_id: str) -> PlatformFiles | None:
-    base_url = platform_url(env)
-    if base_url is None or not workspace_id:
-        return None
-    organisation = env.get("MOLECULE_ORG_ID", "")
+def _config_path(config: AdapterConfig, env: Mapping[str, str]) -> Path:
+    """The directory of config.yaml. What a runtime's AdapterConfig does not say, the environment does."""
+    return Path(getattr(config, "config_path", "") or env.get("WORKSPACE_CONFIG_PATH") or "/configs")
 
-    def headers() -> dict[str, str]:
-        routing = {"X-Molecule-Org-Id": organisation} if organisation else {}
-        return {**platform_auth.auth_headers(), **routing}
 
-    return PlatformFiles(base_url, workspace_id, headers)
+def _workspace_id(config: AdapterConfig, env: Mapping[str, str]) -> str:
+    return getattr(config, "workspace_id", "") or env.get("WORKSPACE_ID", "")

@@ -1,11 +1,13 @@
-"""The user that the workspace runs as, and how root becomes it."""
+"""The user that the workspace runs as, and how root becomes it.
+
+Only the standard library, and nothing newer than Python 3.9: `codex_auth_refresh.py` uses it too.
+"""
 
 from __future__ import annotations
 
 import os
 import pwd
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,8 +19,7 @@ class AgentError(ValueError):
     """A user that nobody can become here. The text says what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Agent:
+class Agent(NamedTuple):
     """Whom the workspace runs as. `groups` are the numbers of the supplementary groups."""
 
     name: str

@@ -26,11 +26,13 @@ from google.protobuf.json_format import MessageToDict  # type: ignore[import-unt
 from atomic_file import write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable
 
     from a2a.types import Message, Part
 
-__all__ = ["AttachmentError", "Attachments", "PlatformFiles", "is_empty"]
+    from platform_api import PlatformApi
+
+__all__ = ["AttachmentError", "Attachments", "is_empty"]
 
 log = structlog.get_logger(__name__)
 
@@ -56,16 +58,6 @@ class _File:
     path: Path
 
 
-@dataclass(frozen=True, slots=True)
-class PlatformFiles:
-    """Where attachments are fetched from. `headers` is asked anew for each call, since tokens rotate."""
-
-    base_url: str
-    workspace_id: str
-    headers: Callable[[], Mapping[str, str]]
-    transport: httpx.AsyncBaseTransport | None = None
-
-
 def is_empty(message: Message | None) -> bool:
     """Whether `message` holds nothing to work on: no text but white space, no file, no data."""
     parts: Iterable[Part] = message.parts if message is not None else ()
@@ -75,7 +67,7 @@ def is_empty(message: Message | None) -> bool:
 class Attachments:
     """Prepares the input of a turn. `root` is the directory that `/workspace` stands for."""
 
-    def __init__(self, root: Path, platform: PlatformFiles | None = None) -> None:
+    def __init__(self, root: Path, platform: PlatformApi | None = None) -> None:
         self._root = root
         self._platform = platform
 
@@ -205,12 +197,7 @@ class Attachments:
     def _client(self) -> httpx.AsyncClient:
         if self._platform is None:
             raise AttachmentError("there is no platform to ask")
-        return httpx.AsyncClient(
-            base_url=f"{self._platform.base_url.rstrip('/')}/workspaces/{self._platform.workspace_id}/",
-            headers=dict(self._platform.headers()),
-            transport=self._platform.transport,
-            timeout=_DOWNLOAD_SECONDS,
-        )
+        return self._platform.client(_DOWNLOAD_SECONDS)
 
     # -- paths ---------------------------------------------------------------------------------------------
 

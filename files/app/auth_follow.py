@@ -2,8 +2,8 @@
 
 A refresh token is single-use: workspaces that each refreshed would lock each other out within seconds (B-24).
 So a follower only fetches, with GET and nothing else, what the platform holds: once before codex starts, then
-hourly, and sooner as long as it has not worked yet: a new workspace has no token for that call before it has
-registered.
+every ten minutes, since the platform refreshes a quarter of an hour before the tokens expire, and sooner as
+long as it has not worked yet: a new workspace has no token for that call before it has registered.
 """
 
 from __future__ import annotations
@@ -14,39 +14,51 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 import auth_json
-from molecule_runtime.executor_helpers import sanitize_agent_error
+from codex_auth_refresh import record_not_owner
+from refresh_owner import VARIABLE, refresh_role
+from runtime_hooks import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
-__all__ = ["CODEX_MUST_NOT_REFRESH", "Follower", "is_follower", "sync_interval"]
+__all__ = ["Follower", "is_follower", "must_follow", "sync_interval"]
 
 log = structlog.get_logger(__name__)
 
 _INTERVAL: Final = "CODEX_AUTH_SYNC_INTERVAL_SECONDS"
-_HOUR: Final = 3600.0
+_DEFAULT_SECONDS: Final = 600.0
 _YEAR: Final = 31_536_000
 _FIRST_SECONDS: Final = 10.0
 _FIRST_RETRY: Final = 5.0
-# codex refreshes by itself too, when it meets a 401. The discard port of this machine answers nobody.
-CODEX_MUST_NOT_REFRESH: Final = {"CODEX_REFRESH_TOKEN_URL_OVERRIDE": "http://127.0.0.1:9/follower"}
+_REASON: Final = 500
 
 
 def is_follower(env: Mapping[str, str]) -> bool:
-    """Whether another workspace refreshes this account."""
-    return env.get("CODEX_AUTH_REFRESH_OWNER") == "0"
+    """Whether somebody else refreshes this account. Raises RefreshOwnerError."""
+    return not refresh_role(env).refreshes
+
+
+def must_follow(env: Mapping[str, str], home: Path) -> bool:
+    """Whether there is, or by the setting has to be, a subscription to fetch. Raises RefreshOwnerError.
+
+    Under a platform a workspace with no subscription at all is a follower too, and has nothing to follow.
+    """
+    if not is_follower(env):
+        return False
+    told = env.get(VARIABLE) == "0"
+    return told or auth_json.given(env) is not None or auth_json.is_subscription(home)
 
 
 def sync_interval(env: Mapping[str, str]) -> float:
     """Seconds between two fetches. Raises ValueError for a setting that is no such number."""
     given = env.get(_INTERVAL, "").strip()
     if not given:
-        return _HOUR
+        return _DEFAULT_SECONDS
     if not given.isascii() or not given.isdigit() or not 1 <= int(given) <= _YEAR:
         raise ValueError(
             f"{_INTERVAL} is {given[:40]!r}: give a whole number of seconds from 1 to {_YEAR}, or unset it "
-            f"for {_HOUR:g}"
+            f"for {_DEFAULT_SECONDS:g}"
         )
     return float(given)
 
@@ -55,15 +67,20 @@ class Follower:
     """Keeps auth.json in `home` as the platform has it. `fetch` returns the workspace's secrets by name."""
 
     def __init__(
-        self, home: Path, fetch: Callable[[], Awaitable[Mapping[str, str]]], *, interval: float = _HOUR
+        self,
+        home: Path,
+        fetch: Callable[[], Awaitable[Mapping[str, str]]],
+        *,
+        interval: float = _DEFAULT_SECONDS,
     ) -> None:
         self._home = home
         self._fetch = fetch
         self._interval = interval
         self._has_synced = False
+        self._syncing = asyncio.Lock()
 
-    async def first(self) -> None:
-        """Fetch once, in bounded time: without the platform the workspace starts with the tokens it has."""
+    async def now(self) -> None:
+        """Fetch once, in bounded time: without the platform the workspace goes on with the tokens it has."""
         try:
             async with asyncio.timeout(_FIRST_SECONDS):
                 await self.sync()
@@ -80,6 +97,19 @@ class Follower:
 
     async def sync(self) -> None:
         """Fetch, and replace auth.json where the platform's tokens are newer. What fails is only logged."""
+        async with self._syncing:
+            await self._fetch_and_install()
+            await asyncio.to_thread(self._leave_in_order)
+
+    def _leave_in_order(self) -> None:
+        """Somebody may have signed in here by hand; codex is not given that refresh token either."""
+        try:
+            auth_json.settle(self._home, withhold=True)
+        except OSError as error:
+            log.warning("auth.not_withheld", reason=str(error))
+        record_not_owner(self._home / "auth.json")
+
+    async def _fetch_and_install(self) -> None:
         try:
             subscription = auth_json.given(await self._fetch())
             if subscription is None:
@@ -89,9 +119,17 @@ class Follower:
                 return
             name, text = subscription
             # In a thread: it waits for the disk, and perhaps for a lock.
-            outcome = await asyncio.to_thread(auth_json.install, self._home, text, f"{name} of the platform")
-        except Exception as error:  # noqa: BLE001 (whatever fails, the next hour tries again)
-            log.warning("auth.not_synced", reason=sanitize_agent_error(error))
+            outcome = await asyncio.to_thread(
+                auth_json.install,
+                self._home,
+                text,
+                f"{name} of the platform",
+                withhold=True,
+                if_as_old=True,
+            )
+        except Exception as error:  # noqa: BLE001 (whatever fails, the next round tries again)
+            reason = without_secrets(" ".join(str(error).split()) or type(error).__name__)
+            log.warning("auth.not_synced", reason=reason[:_REASON])
             return
         self._has_synced = True
         log.info("auth.synced", outcome=outcome)

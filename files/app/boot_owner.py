@@ -10,7 +10,6 @@ import grp
 import os
 import stat
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -101,7 +100,7 @@ def join_socket_group(socket: Path, agent: Agent) -> tuple[Agent, str]:
         return agent, f"{socket}: belongs to the group root, so the agent needs sudo for it"
     if gid in agent.groups:
         return agent, f"{socket}: open to the agent (gid {gid})"
-    joined = replace(agent, groups=(*agent.groups, gid))
+    joined = agent._replace(groups=(*agent.groups, gid))
     if group := _add_to_group(gid, agent):
         return joined, f"{socket}: open to the agent, who joined the group {group} (gid {gid})"
     return joined, f"{socket}: gid {gid} is the agent's in this process only, /etc/group cannot be written"

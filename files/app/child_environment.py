@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from credentials import is_credential
+from proxies import past_the_proxy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,4 +30,4 @@ def child_environment(
         for name, value in env.items()
         if name == selection.env_key or not is_credential(name, secret)
     }
-    return {**kept, "CODEX_HOME": codex_home}
+    return {**kept, **past_the_proxy(env), "CODEX_HOME": codex_home}

@@ -1,8 +1,9 @@
 """Keeps one codex child alive and hands out its threads.
 
-A thread is started once, its id is kept on disk, and it is resumed in every later child, with the sandbox and
-the approval policy sent again, since codex restores neither (CODEX.md 6). What codex reports as the effective
-sandbox is compared with what was asked for: a parameter that it does not know is ignored without a word.
+A thread is started once, its id is kept on disk, and it is resumed in every later child, with the sandbox,
+the approval policy, the provider and the model sent again, since codex restores none of them. What codex
+reports as effective is compared with what was asked for: a parameter that it does not know is ignored without
+a word, and its configuration may have been changed since it was rendered.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import structlog
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
     from thread_store import ThreadStore
 
-__all__ = ["Codex", "CodexSettings", "LoginError", "SandboxError"]
+__all__ = ["Codex", "CodexSettings", "LoginError", "MismatchError", "ProviderMismatchError", "SandboxError"]
 
 log = structlog.get_logger(__name__)
 
@@ -46,11 +48,20 @@ _REPORTED_AS: Final = {
     "workspace-write": "workspaceWrite",
     "read-only": "readOnly",
 }
+_WORDS: Final = {"modelProvider": "provider", "model": "model"}
 _GONE: Final = ("no rollout found", "thread not found", "invalid thread id")
 
 
-class SandboxError(AppServerError):
+class MismatchError(AppServerError):
+    """codex would work otherwise than it was told to."""
+
+
+class SandboxError(MismatchError):
     """codex runs the thread in another sandbox, or with another approval policy, than it was told to."""
+
+
+class ProviderMismatchError(MismatchError):
+    """codex would send messages to another provider, model or address than the workspace has chosen."""
 
 
 class LoginError(AppServerError):
@@ -62,13 +73,16 @@ class CodexSettings:
     """How the child is started and its threads are made.
 
     `api_key` logs codex in at start: version 0.130.0 sends no OPENAI_API_KEY of its environment to the
-    built-in provider. `env` is the child's whole environment.
+    built-in provider. `env` is the child's whole environment. `model_provider` is the provider's name in
+    codex's configuration, and `endpoint` what that has to hold, by path, before a message may be sent.
     """
 
     command: Sequence[str]
     cwd: Path
     env: Mapping[str, str] = field(repr=False)
     model: str | None = None
+    model_provider: str | None = None
+    endpoint: Mapping[tuple[str, ...], object] = field(default_factory=dict)
     sandbox: str = "danger-full-access"
     developer_instructions: str | None = None
     api_key: str | None = field(default=None, repr=False)
@@ -80,7 +94,8 @@ class Codex:
     """The child, whichever it is at the moment. `start` it early; `close` it at the end.
 
     `on_start` is called with the number of children that have been started, 1 for the first; `on_failing`
-    with the number of failed starts in a row and the reason.
+    with the number of failed starts in a row and the reason; `on_item` with each completed item of a thread,
+    also with one that comes after its turn has ended, as that of a command may.
     """
 
     def __init__(
@@ -90,10 +105,12 @@ class Codex:
         *,
         on_start: Callable[[int], None] = lambda _starts: None,
         on_failing: Callable[[int, str], None] = lambda _failures, _problem: None,
+        on_item: Callable[[dict[str, Any]], None] = lambda _item: None,
     ) -> None:
         self._settings = settings
         self._on_start = on_start
         self._on_failing = on_failing
+        self._on_item = on_item
         self._starts = 0
         self._store = store
         self._answer = ServerRequests(
@@ -263,6 +280,8 @@ class Codex:
                 thread.handle(method, params)
         elif (attached := self._attached.get(str(thread_id))) is not None:
             attached.handle(method, params)
+        if method == "item/completed" and isinstance(item := params.get("item"), dict):
+            self._on_item(item)
         if method == "mcpServer/startupStatus/updated" and params.get("status") == "failed":
             log.warning("codex.mcp_server_failed", server=params.get("name"), error=params.get("error"))
         elif method in ("configWarning", "warning", "deprecationNotice"):
@@ -271,6 +290,7 @@ class Codex:
     # -- threads -------------------------------------------------------------------------------------------
 
     async def _load(self, server: AppServer, key: str) -> str:
+        await self._check_endpoint(server)
         known = self._store.get(key)
         if known is not None:
             try:
@@ -293,6 +313,27 @@ class Codex:
             raise self._explained(error) from error
         return self._checked(result, resumed=False)
 
+    async def _check_endpoint(self, server: AppServer) -> None:
+        """Compare the address that codex would use with the chosen one, while no credential has left yet."""
+        if not self._settings.endpoint:
+            return
+        parameters = {"cwd": str(self._settings.cwd), "includeLayers": False}
+        try:
+            result = await _request(server, "config/read", parameters, timeout=_THREAD_TIMEOUT)
+        except RpcError as error:
+            if "unknown variant" not in error.message:
+                raise InvalidConfigError(error.message) from error
+            log.warning("codex.endpoint_unchecked", reason="this codex does not tell its configuration")
+            return
+        for path, wanted in self._settings.endpoint.items():
+            found = _value(result.get("config"), path)
+            if found != wanted:
+                raise ProviderMismatchError(
+                    f"codex's configuration says {_shown(found)} for {'.'.join(path)}, and the workspace has "
+                    f"chosen {_shown(wanted)}: config.toml was changed after the workspace had written it. "
+                    "Restart the workspace, which writes it again; addresses belong into config.yaml"
+                )
+
     def _parameters(self) -> dict[str, Any]:
         parameters: dict[str, Any] = {
             "cwd": str(self._settings.cwd),
@@ -301,6 +342,8 @@ class Codex:
         }
         if self._settings.model:
             parameters["model"] = self._settings.model
+        if self._settings.model_provider:
+            parameters["modelProvider"] = self._settings.model_provider
         if self._settings.developer_instructions:
             parameters["developerInstructions"] = self._settings.developer_instructions
         return parameters
@@ -323,6 +366,14 @@ class Codex:
         if result.get("approvalPolicy") != _APPROVAL_POLICY:
             policy = result.get("approvalPolicy")
             raise SandboxError(f"codex was told the approval policy {_APPROVAL_POLICY} and reports {policy}")
+        chosen = {"modelProvider": self._settings.model_provider, "model": self._settings.model}
+        for what, wanted in chosen.items():
+            found = result.get(what)
+            if wanted and found is not None and found != wanted:
+                raise ProviderMismatchError(
+                    f"the workspace has chosen the {_WORDS[what]} {wanted} and codex reports {found}; "
+                    "see what config.toml and bridge.app_server_args say about it, and restart the workspace"
+                )
         thread_id = str(result["thread"]["id"])
         log.info(
             "thread.ready",
@@ -400,6 +451,20 @@ class LoadedThread:
         """Pass the loss of the child on."""
         if self._lose is not None:
             self._lose(error)
+
+
+def _value(configuration: Any, path: tuple[str, ...]) -> Any:
+    for key in path:
+        configuration = configuration.get(key) if isinstance(configuration, dict) else None
+    return configuration
+
+
+def _shown(value: object) -> str:
+    """A value of the configuration in words; of an address no more than where it leads."""
+    if isinstance(value, str) and "://" in value:
+        parts = urlsplit(value)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return "nothing" if value is None else repr(value)
 
 
 async def _request(

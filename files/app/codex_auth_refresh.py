@@ -30,11 +30,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, MutableMapping
     from types import FrameType
 
     Document = dict[str, Any]
 
+SECOND_HOME = Path("/configs/.codex")  # where the entry point of the workspace goes with a read-only home
 DEFAULT_URL = "https://auth.openai.com/oauth/token"
 CLIENT_ID = "app_EMoamEEZ73f0CkXaXp7hrann"
 TOKEN_FIELDS = ("id_token", "access_token", "refresh_token")
@@ -45,6 +46,11 @@ REJECTED_CODES = (
     "invalid_grant",
 )
 
+# In a workspace that refreshes nothing auth.json has a refresh token that begins so, and is none. The
+# document as it was given is beside it.
+WITHHELD = "withheld-from-a-follower."
+KEPT_NAME = "auth.json.withheld"
+STATUS_NAMES = ("auth-refresh-status.json", "auth_refresh_status.json")  # the second is for other tools
 REQUEST_SECONDS = 30.0  # for the whole exchange
 GRACE_SECONDS = 5.0  # left to the answer after SIGTERM; an engine kills 10 s after it
 LOCK_SECONDS = 60.0  # longer than another watchdog can hold it
@@ -117,6 +123,7 @@ class Settings(NamedTuple):
     url: str
     safety_margin: int
     stale_after: int
+    is_owner: bool
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -135,6 +142,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         url=_url(environment.get("CODEX_REFRESH_TOKEN_URL_OVERRIDE") or DEFAULT_URL),
         safety_margin=_seconds(environment, "CODEX_AUTH_SAFETY_MARGIN_SECONDS", 14_400),
         stale_after=_seconds(environment, "CODEX_AUTH_STALE_AFTER_SECONDS", 604_800),
+        is_owner=environment.get("CODEX_AUTH_REFRESH_OWNER") != "0",
     )
 
 
@@ -278,6 +286,16 @@ def text_of(tokens: Mapping[str, Any], field: str) -> str:
     """Return a non-empty text field, or an empty text."""
     value = tokens.get(field)
     return value if isinstance(value, str) else ""
+
+
+def is_withheld(refresh_token: str) -> bool:
+    """Whether it stands in the place of one that codex is not given."""
+    return refresh_token.startswith(WITHHELD)
+
+
+def is_header_text(token: str) -> bool:
+    """Whether it can be what a token is: printable ASCII without blanks. It becomes part of a header."""
+    return re.fullmatch(r"[!-~]*", token) is not None
 
 
 def fingerprint(refresh_token: str) -> str:
@@ -624,12 +642,14 @@ class Round:
         self._settings = settings
         self._patience = patience
         self._target = Path(os.path.realpath(settings.auth_file))
-        self._status_file = settings.auth_file.with_name("auth-refresh-status.json")
+        self._status_files = [settings.auth_file.with_name(name) for name in STATUS_NAMES]
         self._document: Document = {}
 
     def run(self) -> Result:
         """Do the round and leave its status file."""
         try:
+            if self._settings.is_owner:
+                self._restore_withheld()
             self._decide()
             with locked(self._target, LOCK_SECONDS):
                 try:
@@ -644,8 +664,33 @@ class Round:
                 self._record(result)
         return result
 
+    def _restore_withheld(self) -> None:
+        """Put the refresh token back that a follower's codex is not given: from now on it is spent here."""
+        if not self._lacks_its_token():
+            return
+        with locked(self._target, LOCK_SECONDS):
+            if not self._lacks_its_token():
+                return
+            try:
+                kept = _read_bytes(self._target.with_name(KEPT_NAME))
+                if text_of(tokens_of(parse_object(kept) or {}), "refresh_token"):
+                    self._replace(self._target, kept)
+                    return
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                raise transient(
+                    "cannot_save", f"{self._target}: {error.strerror}; nothing was sent"
+                ) from None
+        raise skip("no_refresh_token", f"the refresh token was withheld, and {KEPT_NAME} does not have it")
+
+    def _lacks_its_token(self) -> bool:
+        return is_withheld(text_of(tokens_of(read_document(self._target)), "refresh_token"))
+
     def _decide(self) -> str:
         self._document = read_document(self._target)
+        if not self._settings.is_owner:
+            raise skip("not_refresh_owner", "somebody else refreshes this account")
         return why_refresh(self._document, self._settings, time.time())
 
     def _refresh(self) -> str:
@@ -715,7 +760,7 @@ class Round:
 
     def _last_status(self) -> Document:
         try:
-            return parse_object(_read_bytes(self._status_file)) or {}
+            return parse_object(_read_bytes(self._status_files[0])) or {}
         except OSError:
             return {}
 
@@ -724,13 +769,17 @@ class Round:
         tokens = tokens_of(self._document)
         refreshed = parse_time(self._document.get("last_refresh"))
         expiry = expiry_of(text_of(tokens, "access_token"))
+        age = None if refreshed is None or refreshed > now else int(now - refreshed)
         status: Document = {
             "time": format_time(now),
             "outcome": result.outcome.name.lower(),
             "exit_code": int(result.outcome),
             "reason": result.reason,
             "last_refresh": None if refreshed is None else format_time(refreshed),
-            "age_seconds": None if refreshed is None or refreshed > now else int(now - refreshed),
+            "age_seconds": age,
+            "last_refresh_age_seconds": age,
+            "watchdog_last_outcome": watchdog_outcome(result),
+            "watchdog_last_run_iso": format_time(now),
             "access_token_expires": None if expiry is None else format_time(expiry),
             "rejected_refresh_token_sha256": None,
             "rejected_reason": None,
@@ -742,13 +791,14 @@ class Round:
             last = self._last_status()
             for field in ("rejected_refresh_token_sha256", "rejected_reason"):
                 status[field] = last.get(field)
-        try:
-            self._write_status(encode(status))
-        except OSError as error:
-            say(f"warning: {self._status_file} is not written: {error.strerror}")
+        for status_file in self._status_files:
+            try:
+                self._replace(status_file, encode(status))
+            except OSError as error:
+                say(f"warning: {status_file} is not written: {error.strerror}")
 
-    def _write_status(self, content: bytes) -> None:
-        temporary = self._status_file.with_name(f".{self._status_file.name}.new")
+    def _replace(self, path: Path, content: bytes) -> None:
+        temporary = path.with_name(f".{path.name}.replace")
         temporary.unlink(missing_ok=True)
         descriptor = os.open(
             temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
@@ -756,11 +806,69 @@ class Round:
         try:
             _give_to_owner(descriptor, self._target)
             _write_whole(descriptor, content)
-            temporary.replace(self._status_file)
-            _fsync_directory(self._status_file.parent)
+            temporary.replace(path)
+            _fsync_directory(path.parent)
         finally:
             os.close(descriptor)
             temporary.unlink(missing_ok=True)
+
+
+def record_not_owner(auth_file: Path) -> None:
+    """Leave the status of a workspace that refreshes nothing: how old the tokens are that it was given."""
+    settings = Settings(auth_file, DEFAULT_URL, safety_margin=0, stale_after=0, is_owner=False)
+    Round(settings, Patience()).run()
+
+
+def watchdog_outcome(result: Result) -> str:
+    """The result as one word for other tools; 0 stands for a failure without an HTTP status."""
+    if result.outcome is Outcome.REFRESHED:
+        return "refreshed"
+    if result.outcome is Outcome.SKIP:
+        return f"skip:{result.reason}"
+    if result.outcome is Outcome.PERMANENT:
+        return "fail:permanent_401"
+    if result.reason == "save_failed":
+        return "fail:apply_response"
+    answered = "200" if result.reason.startswith("answer_") else "0"
+    return f"fail:transient_{result.reason[5:] if result.reason.startswith('http_') else answered}"
+
+
+def become_user_of(environment: MutableMapping[str, str]) -> None:
+    """As root, become the user whose CODEX_HOME it is, with that CODEX_HOME: root's own is another one.
+
+    `docker exec` runs as root. Where CODEX_HOME is given and is a directory of root's, root stays root.
+
+    Raises:
+        SettingError: there is no way to become that user here.
+    """
+    if os.geteuid() == 0 and not _is_roots(environment.get("CODEX_HOME")):
+        sys.path.append(str(Path(__file__).parent))
+        import agent_user  # noqa: PLC0415 - only now its place is known
+
+        try:
+            agent = agent_user.find(environment)
+        except agent_user.AgentError:
+            return  # a machine that has no such user: root is the one who signed in
+        try:
+            agent_user.become(agent)
+        except agent_user.AgentError as error:
+            raise SettingError(str(error)) from None
+        environment["HOME"] = agent.home
+    home = Path(environment.get("CODEX_HOME") or "~/.codex")
+    with suppress(RuntimeError):  # no home: read_settings says so
+        home = home.expanduser()
+    if not os.access(home, os.W_OK) and os.access(SECOND_HOME / "auth.json", os.R_OK):
+        environment["CODEX_HOME"] = str(SECOND_HOME)
+
+
+def _is_roots(given: str | None) -> bool:
+    """Whether CODEX_HOME is given and root's: itself, or where it would be made. A link tells nothing."""
+    if not given or given.startswith("~"):
+        return False
+    path = Path(given).absolute()
+    while not os.path.lexists(path):
+        path = path.parent
+    return not path.is_symlink() and path.stat().st_uid == 0
 
 
 def say(line: str) -> None:
@@ -774,6 +882,7 @@ def main() -> int:
     patience = Patience()
     patience.install()
     try:
+        become_user_of(os.environ)
         result = Round(read_settings(os.environ), patience).run()
     except SettingError as error:
         say(str(error))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import structlog
 
 from app_server import AppServerError, ChildLostError, InvalidConfigError, RpcError
-from codex import LoginError, SandboxError
+from codex import LoginError, MismatchError
 from failures import FailureKind
 from turns import Turn
 
@@ -136,7 +136,7 @@ class Conversation:
             items = await self._input(message)
             if items is not None:
                 await self._run(message, items)
-        except (InvalidConfigError, LoginError, SandboxError) as error:
+        except (InvalidConfigError, LoginError, MismatchError) as error:
             message.fail(FailureKind.CONFIGURATION, str(error))
         except (AppServerError, TimeoutError) as error:
             message.fail(FailureKind.CHILD_LOST, str(error))

@@ -27,7 +27,11 @@ import boot_secrets
 import config_document
 from codex_binary import CodexNotFoundError, find_codex
 from credentials import hand_over, is_credential
+from git_access import git_variables
 from launcher import SIGNALS
+from proxies import past_the_proxy
+from refresh_owner import VARIABLE as OWNER_VARIABLE
+from refresh_owner import RefreshOwnerError, refresh_role
 
 if TYPE_CHECKING:
     from agent_user import Agent
@@ -91,6 +95,7 @@ def _start(command: list[str]) -> NoReturn:
     _introduce(env, agent, variables, is_root=is_root)
     home = _codex_home(env)
     env["CODEX_HOME"] = str(home)
+    env.update(git_variables(env))
     _sign_in(env, home)
     if command:
         _execute(command, env)
@@ -98,18 +103,17 @@ def _start(command: list[str]) -> NoReturn:
     say(f"codex: {_codex(env)}")
     if auth_json.is_subscription(home):
         _watch(env, variables)
+    env.update(past_the_proxy(env))
     for_runtime = hand_over(env, variables)
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     _execute(runtime, for_runtime)
 
 
 def _check(env: dict[str, str]) -> None:
-    owner = env.get("CODEX_AUTH_REFRESH_OWNER", "")
-    if owner not in ("", "0", "1"):
-        raise BootError(
-            f"CODEX_AUTH_REFRESH_OWNER is {owner!r}: give 1 (this workspace refreshes its own account) or 0 "
-            "(another one does), or unset it for 1"
-        )
+    try:
+        refresh_role(env)
+    except RefreshOwnerError as error:
+        raise BootError(str(error)) from error
 
 
 def _told(secrets: dict[str, str], source: str) -> dict[str, str]:
@@ -203,17 +207,19 @@ def _codex_home(env: dict[str, str]) -> Path:
 
 def _sign_in(env: dict[str, str], home: Path) -> None:
     """Make auth.json of the subscription that was given. What is wrong with it, the runtime serves."""
+    withhold = not refresh_role(env).refreshes
     subscription = auth_json.given(env)
-    if subscription is None:
-        return
-    name, text = subscription
-    told = {
-        "written": f"written from {name}",
-        "same": f"as in {name}",
-        "kept": f"kept, its tokens are not older than those in {name}",
-    }
     try:
-        say(f"{home}/auth.json: {told[auth_json.install(home, text, name)]}")
+        if subscription is None:
+            auth_json.settle(home, withhold=withhold)
+            return
+        name, text = subscription
+        told = {
+            "written": f"written from {name}",
+            "same": f"as in {name}",
+            "kept": f"kept, its tokens are not older than those in {name}",
+        }
+        say(f"{home}/auth.json: {told[auth_json.install(home, text, name, withhold=withhold)]}")
     except auth_json.AuthJsonError as error:
         say(f"auth.json is left as it is: {error}")
     except OSError as error:
@@ -264,15 +270,19 @@ def _runtime(env: dict[str, str]) -> list[str]:
 
 def _watch(env: dict[str, str], variables: set[str]) -> None:
     """Start the watchdog of the tokens, for as long as the container lives. It is given no credential."""
-    if env.get("CODEX_AUTH_REFRESH_OWNER") == "0":
-        say("OAuth: follower, this workspace refreshes nothing (CODEX_AUTH_REFRESH_OWNER=0)")
+    role = refresh_role(env)
+    if not role.refreshes:
+        say(f"OAuth: follower, this workspace refreshes nothing ({role.why})")
         return
     watchdog = Path(__file__).parent.parent / "bin" / _WATCHDOG
     command = str(watchdog) if watchdog.exists() else f"/usr/local/bin/{_WATCHDOG}"
     try:
         subprocess.Popen(
             [command, "--supervise"],
-            env={name: value for name, value in env.items() if not is_credential(name, variables)},
+            env={
+                **{name: value for name, value in env.items() if not is_credential(name, variables)},
+                OWNER_VARIABLE: "1",
+            },
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
@@ -280,7 +290,7 @@ def _watch(env: dict[str, str], variables: set[str]) -> None:
         raise BootError(
             f"{command} cannot be executed ({error.strerror}): install it", EXIT_BROKEN
         ) from error
-    say("OAuth: the watchdog keeps auth.json fresh")
+    say(f"OAuth: the watchdog keeps auth.json fresh (owner: {role.why})")
 
 
 def _execute(command: list[str], env: dict[str, str]) -> NoReturn:

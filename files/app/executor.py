@@ -9,6 +9,7 @@ failed task says why in its status message. Turns, steering and the child are el
 from __future__ import annotations
 
 import asyncio
+import textwrap
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -19,7 +20,7 @@ from a2a.types import Part, Task, TaskState, TaskStatus
 
 from attachments import is_empty
 from conversation import Conversation, Limits
-from reply import Canceled, Chunk, Completed, Failed, Reply, Working
+from reply import Canceled, Chunk, Completed, Failed, Working
 from runtime_hooks import queue_changed, tool_active, without_secrets
 from turns import Message
 
@@ -28,9 +29,11 @@ if TYPE_CHECKING:
 
     from a2a.server.agent_execution import RequestContext
     from a2a.server.events import EventQueue
+    from a2a.types import Message as A2AMessage
 
     from attachments import Attachments
     from codex import Codex
+    from tool_calls import ToolCall
 
 __all__ = ["CodexExecutor"]
 
@@ -41,6 +44,9 @@ _ARTIFACT: Final = "answer"
 # The SDK drops a stream that is 1024 events behind and copies the whole task for each event, so deltas that
 # follow each other faster than this many seconds join. The first one never waits.
 _PACE: Final = 0.02
+_LABEL: Final = 80
+_TRACE: Final = "tool_trace"
+_TRACED_INPUT: Final = 500
 _EMPTY_MESSAGE: Final = "The message was empty: send a text or a file."
 _NO_WORDS: Final = "The agent finished without saying anything."
 
@@ -56,6 +62,8 @@ class CodexExecutor(AgentExecutor):
     """Runs messages on codex, in one conversation for all, or one for each A2A context.
 
     `preamble` is asked once per message for text that goes before it, such as results of delegated tasks.
+    `on_turn` is told the first words of each message when it is taken up, and "" when it has ended. `redact`
+    takes secrets out of what goes out beside the answer.
     """
 
     def __init__(
@@ -66,12 +74,16 @@ class CodexExecutor(AgentExecutor):
         limits: Limits | None = None,
         threads: Literal["shared", "per_context"] = "shared",
         preamble: Callable[[], str] = lambda: "",
+        on_turn: Callable[[str], None] = lambda _about: None,
+        redact: Callable[[str], str] = without_secrets,
     ) -> None:
         self._codex = codex
         self._attachments = attachments
         self._limits = limits or Limits()
         self._per_context = threads == "per_context"
         self._preamble = preamble
+        self._on_turn = on_turn
+        self._redact = redact
         self._conversations: dict[str, Conversation] = {}
         self._running: dict[str, _Running] = {}
 
@@ -105,14 +117,16 @@ class CodexExecutor(AgentExecutor):
         running = self._running[task_id] = _Running(conversation, message)
         conversation.submit(message)
         self._count()
+        self._on_turn(_about(context.message))
         try:
-            await _Stream(updater, message.reply).run()
+            await _Stream(updater, message, self._redact).run()
         finally:
             # Cancelled from outside, the message must not begin a turn that nobody reads.
             conversation.withdraw(message)
             self._running.pop(task_id, None)
             running.told.set()
             self._count()
+            self._on_turn("")
 
     async def cancel(self, context: RequestContext, event_queue: EventQueue) -> None:
         """Take one message back, interrupting the turn that works for it; its task ends as canceled."""
@@ -151,29 +165,30 @@ class CodexExecutor(AgentExecutor):
 
 @dataclass(slots=True)
 class _Stream:
-    """Carries one reply into the events of one task."""
+    """Carries the reply to one message into the events of one task, and what was done for it."""
 
     updater: TaskUpdater
-    reply: Reply
+    message: Message
+    redact: Callable[[str], str]
     _parts: list[str] = field(default_factory=list)
 
     async def run(self) -> None:
-        async for update in self.reply.updates():
+        async for update in self.message.reply.updates():
             match update:
                 case Working():
                     await self.updater.start_work()
                 case Chunk(text, append):
                     await self._send(text, append=append)
-                    await self.reply.pause(_PACE)
+                    await self.message.reply.pause(_PACE)
                 case Completed(text):
                     await self._complete(text)
                 case Failed(failure):
                     message = self.updater.new_agent_message(
-                        [Part(text=without_secrets(failure.text))], metadata={"reason": failure.kind.value}
+                        [Part(text=self.redact(failure.text))], metadata={"reason": failure.kind.value}
                     )
-                    await self.updater.failed(message)
+                    await self._end(TaskState.TASK_STATE_FAILED, message)
                 case Canceled():
-                    await self.updater.cancel()
+                    await self._end(TaskState.TASK_STATE_CANCELED)
 
     async def _send(self, text: str, *, append: bool, last: bool = False) -> None:
         append = append and bool(self._parts)
@@ -188,10 +203,24 @@ class _Stream:
         """Leave the artifact in one piece: its first part is the whole answer for whoever reads it later."""
         if self._parts != [text] and (text or self._parts):
             await self._send(text, append=False, last=True)
-        if text:
-            await self.updater.complete()
-        else:
-            await self.updater.complete(self.updater.new_agent_message([Part(text=_NO_WORDS)]))
+        message = None if text else self.updater.new_agent_message([Part(text=_NO_WORDS)])
+        await self._end(TaskState.TASK_STATE_COMPLETED, message)
+
+    async def _end(self, state: TaskState, message: A2AMessage | None = None) -> None:
+        """The task's metadata is where the platform looks for the tools that were used."""
+        trace = [self._traced(call) for call in self.message.tools]
+        await self.updater.update_status(state, message, metadata={_TRACE: trace} if trace else None)
+
+    def _traced(self, call: ToolCall) -> dict[str, str]:
+        given = self.redact(call.input)[:_TRACED_INPUT]
+        return {"tool": call.name, "input": given} if given else {"tool": call.name}
+
+
+def _about(message: A2AMessage | None) -> str:
+    """The first line of `message`, short enough for a label; never ""."""
+    texts = (part.text for part in message.parts) if message is not None else ()
+    line = next((line.strip() for text in texts for line in text.splitlines() if line.strip()), "")
+    return textwrap.shorten(line, _LABEL, placeholder="...") if line else "a message without text"
 
 
 def _tool(item: dict[str, Any], done: bool) -> None:

@@ -95,11 +95,14 @@ _BY_TEXT: Final = (
     (re.compile(r"overloaded|high demand", re.IGNORECASE), FailureKind.OVERLOADED),
 )
 _STATUS: Final = re.compile(r"(?:unexpected status|last status:)\s+(\d{3})")
-# A follower's codex is given an address where nobody refreshes tokens (auth_follow.py).
-_FOLLOWER: Final = re.compile(r"http://127\.0\.0\.1:9/follower")
+# A follower's codex asks an address on loopback for new tokens, where there may be none (token_desk.py).
+_FOLLOWER: Final = re.compile(
+    r"http://127\.0\.0\.1:\d+/follower|access token could not be refreshed\. Please log out"
+)
 _OF_A_FOLLOWER: Final = (
-    "the tokens of the account have expired, and another workspace refreshes them "
-    "(CODEX_AUTH_REFRESH_OWNER is 0 here): see whether that one runs and can sign in"
+    "the tokens of the account have expired, and there are no newer ones. Where this workspace does not "
+    "refresh them itself (CODEX_AUTH_REFRESH_OWNER is not 1), see whether who does can sign in, or set it to "
+    "1 if the account is this workspace's own"
 )
 
 

@@ -167,8 +167,8 @@ def _configured(config: WorkspaceConfig, credentials: Mapping[str, str | None]) 
     """The provider that config.yaml names, or one that can log in where that one cannot.
 
     The platform writes the name without a look at the credentials: with nothing but an API key it says
-    `openai-subscription` all the same. Only the same vendor, or one that serves the model, stands in; what
-    the platform meters never does, and nothing stands in for it.
+    `openai-subscription` all the same. OpenAI's two ways in stand in for each other; no other vendor does,
+    who would see what was meant for the one that is named.
     """
     name = config.runtime_config.provider.strip()
     if not name:
@@ -182,13 +182,10 @@ def _configured(config: WorkspaceConfig, credentials: Mapping[str, str | None]) 
             f"runtime_config.provider is {name!r}, which is not in the registry. Known: {known}, {_OPENAI}. "
             "Choose one of them, or add an entry of that name to providers in config.yaml"
         )
-    if credentials[provider.name] or provider.explicit_only:
+    if credentials[provider.name] or not provider.built_in:
         return provider
-    ready = [one for one in config.providers if credentials[one.name] and not one.explicit_only]
-    same_vendor = [one for one in ready if one.built_in and provider.built_in]
-    serving = [one for one in ready if one.serves(config.chosen_model)]
-    stands_in = next(iter((*same_vendor, *serving)), None)
-    if stands_in is not None:
+    ready = (one for one in config.providers if one.built_in and credentials[one.name])
+    if (stands_in := next(ready, None)) is not None:
         log.warning(
             "provider.stands_in",
             configured=provider.name,

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 from answer import Answer
 from failures import FailureKind, TurnFailure, turn_failure
 from reply import Canceled, Completed, Failed, Outcome, Reply
+from tool_calls import tool_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from app_server import ChildLostError
+    from tool_calls import ToolCall
 
 __all__ = ["InputItem", "Message", "Turn"]
 
@@ -27,10 +29,14 @@ InputItem = dict[str, Any]
 """One item of a turn's input, such as `{"type": "text", "text": "..."}`."""
 
 _COMMENTARY = "commentary"
+_TRACED = 100
 
 
 class Message:
-    """One message of a user on its way: its input, which may still be downloading, and its reply."""
+    """One message of a user on its way: its input, which may still be downloading, and its reply.
+
+    `tools` are the tools that were used for it, the last hundred, in order.
+    """
 
     def __init__(self, message_id: str, prepare: Coroutine[Any, Any, list[InputItem]]) -> None:
         self.id = message_id
@@ -38,6 +44,7 @@ class Message:
         self.input: asyncio.Task[list[InputItem]] = asyncio.create_task(prepare, name=f"prepare {message_id}")
         self.attempts = 0
         self.answer = Answer()
+        self.tools: deque[ToolCall] = deque(maxlen=_TRACED)
 
     @property
     def done(self) -> bool:
@@ -60,6 +67,7 @@ class Message:
     def restart(self) -> None:
         """Forget what was said to it: it is going to be sent again."""
         self.answer = Answer()
+        self.tools.clear()
         self.reply.replace("")
 
 
@@ -202,6 +210,9 @@ class Turn:
                 else:
                     message.reply.append(grown)
         elif kind not in ("userMessage", "reasoning"):
+            if (call := tool_call(item)) is not None:
+                for message in self._listeners():
+                    message.tools.append(call)
             self._on_tool(item, True)
 
     def _user_message(self, item: dict[str, Any]) -> None:

@@ -152,6 +152,7 @@ class Bridge(_Section):
     threads: Literal["shared", "per_context"] = "shared"
     inactivity_seconds: Seconds = 300.0
     turn_seconds: Seconds = 3600.0
+    activity_seconds: Annotated[float, Field(gt=0, le=300)] = 240.0
     max_line_bytes: Annotated[int, Field(ge=1024 * 1024)] = 32 * 1024 * 1024
 
 

@@ -3,14 +3,14 @@
 # rounds, since a sleeping shell is a fifth of a sleeping Python.
 set -uo pipefail
 
-readonly EXIT_SKIP=1 EXIT_USAGE=64 EXIT_BROKEN=70 EXIT_NO_PYTHON=127
+readonly EXIT_USAGE=64 EXIT_BROKEN=70 EXIT_NO_PYTHON=127
 readonly DEFAULT_INTERVAL=21600 LONGEST_INTERVAL=31536000 FIRST_RETRY=60 LONGEST_RESTART=300
 
 # All that a child is given. auth.json may be in the environment too (CODEX_AUTH_JSON), beside other credentials.
 readonly KEPT_VARIABLES=" PATH HOME USER LOGNAME LANG LC_ALL LC_CTYPE TZ TMPDIR CODEX_HOME CODEX_PYTHON \
 CODEX_AUTH_REFRESH_INTERVAL_SECONDS CODEX_AUTH_SAFETY_MARGIN_SECONDS CODEX_AUTH_STALE_AFTER_SECONDS \
 CODEX_REFRESH_TOKEN_URL_OVERRIDE SSL_CERT_FILE SSL_CERT_DIR \
-HTTPS_PROXY https_proxy ALL_PROXY all_proxy NO_PROXY no_proxy "
+CODEX_AUTH_REFRESH_OWNER CODEX_WORKSPACE_AGENT_USER HTTPS_PROXY https_proxy ALL_PROXY all_proxy NO_PROXY no_proxy "
 
 # A module that does not even load would leave Python with exit code 1, which here means "skipped".
 readonly BOOTSTRAP='
@@ -39,7 +39,9 @@ Exit codes: 0 refreshed, 1 skipped, 2 transient failure, 3 permanent failure (si
 Environment (seconds): CODEX_AUTH_REFRESH_INTERVAL_SECONDS (21600),
 CODEX_AUTH_SAFETY_MARGIN_SECONDS (14400), CODEX_AUTH_STALE_AFTER_SECONDS (604800).
 Also: CODEX_HOME (~/.codex), CODEX_PYTHON, CODEX_REFRESH_TOKEN_URL_OVERRIDE.
-CODEX_AUTH_REFRESH_OWNER=0: another workspace refreshes this account, so nothing is ever sent here.
+CODEX_AUTH_REFRESH_OWNER: 1 this workspace refreshes its account, 0 somebody else does, and nothing is ever sent
+here. Where it is not set, --once refreshes, and the loop where PLATFORM_URL names no platform.
+As root it becomes the user of the workspace (CODEX_WORKSPACE_AGENT_USER, agent), with the CODEX_HOME of that user.
 TEXT
 }
 
@@ -67,20 +69,27 @@ check_interval() {
     interval=$((10#$interval))
 }
 
-# A refresh token is single-use. Where several workspaces share one account, one of them spends it, and the others only look.
-check_owner() {
-    case ${CODEX_AUTH_REFRESH_OWNER:-1} in
-        1) ;;
-        0)
-            say "skip:follower (CODEX_AUTH_REFRESH_OWNER is 0: another workspace refreshes this account)"
-            exit "$EXIT_SKIP"
+# A refresh token is single-use: of all who hold it one spends it, and the others only look. A platform refreshes the accounts that it
+# gives out. Who asks for one round by hand asks for a refresh, unless it is said that somebody else does that.
+decide_owner() {
+    local mode=$1 platform=${PLATFORM_URL:-off}
+    case ${CODEX_AUTH_REFRESH_OWNER:-} in
+        0 | 1) ;;
+        '')
+            platform=${platform//[[:space:]]/}
+            platform=${platform,,}
+            CODEX_AUTH_REFRESH_OWNER=1
+            if [[ $mode != once && ! $platform =~ ^(off|none)?/*$ ]]; then
+                CODEX_AUTH_REFRESH_OWNER=0
+            fi
             ;;
         *)
             say "CODEX_AUTH_REFRESH_OWNER is '${CODEX_AUTH_REFRESH_OWNER//[![:print:]]/?}': give 1 (this workspace refreshes" \
-                "its own account) or 0 (another one does), or unset it for 1"
+                "its own account) or 0 (another one does), or unset it for 0 under a platform and 1 without one"
             exit "$EXIT_USAGE"
             ;;
     esac
+    export CODEX_AUTH_REFRESH_OWNER
 }
 
 find_module() {
@@ -196,8 +205,8 @@ main() {
     drop_other_variables
     check_interval
     find_module
-    check_owner
-    [[ $mode == once ]] || "$mode"
+    decide_owner "$mode"
+    [[ $mode == once || $CODEX_AUTH_REFRESH_OWNER == 0 ]] || "$mode"
     exec "$here/workspace-python" -I -S -B -c "$BOOTSTRAP" "$module" </dev/null
 }
 

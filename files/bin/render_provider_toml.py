@@ -1,6 +1,8 @@
 #!/usr/local/bin/workspace-python
 """Write codex's config.toml for the provider that the workspace uses, as the runtime does when it starts.
 
+Without a credential nothing is said of a provider, and the rest is written, the platform's tools among it.
+
 Exit codes: 0 written, or as it should be already; 2 a setting that cannot be used, and nothing was changed.
 """
 
@@ -29,6 +31,8 @@ def main() -> int:
         type=Path,
         help="config.yaml of the workspace, or its directory; default: $WORKSPACE_CONFIG_PATH, /configs",
     )
+    # How codex_mcp_config.sh and codex_minimax_config.sh say who asks.
+    parser.add_argument("--as", dest="caller", choices=["codex-mcp", "codex-minimax"], help=argparse.SUPPRESS)
     given = parser.parse_args()
     if APP is None:
         return refuse(f"codex_setup.py is neither in {HERE.parent}/app nor in /app")
@@ -45,7 +49,7 @@ def render(given: argparse.Namespace) -> int:
 
     import agent_user  # noqa: PLC0415 (their place is known only now)
     import boot_secrets  # noqa: PLC0415
-    from codex_setup import configure  # noqa: PLC0415
+    import codex_setup  # noqa: PLC0415
 
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     where = given.workspace_config
@@ -55,17 +59,25 @@ def render(given: argparse.Namespace) -> int:
         agent = agent_user.find(os.environ)
         agent_user.become(agent)
         os.environ["HOME"] = agent.home
-    prepared = configure(
-        {**os.environ, **boot_secrets.of_loader(os.environ)},
-        where or Path(os.environ.get("WORKSPACE_CONFIG_PATH") or "/configs"),
-        provider=given.provider,
-        model=given.model,
-        home=given.codex_home,
-    )
-    selection = prepared.selection
-    sys.stdout.write(
-        f"{prepared.home}/config.toml: provider {selection.provider.name}, model {selection.model}\n"
-    )
+    env = {**os.environ, **boot_secrets.of_loader(os.environ)}
+    if given.caller == "codex-minimax" and not env.get(codex_setup.MINIMAX_KEY, "").strip():
+        sys.stdout.write(f"[codex-minimax] no {codex_setup.MINIMAX_KEY}: nothing to do\n")
+        return 0
+    where = where or Path(os.environ.get("WORKSPACE_CONFIG_PATH") or "/configs")
+    try:
+        prepared = codex_setup.configure(
+            env, where, provider=given.provider, model=given.model, home=given.codex_home
+        )
+    except codex_setup.MissingCredentialError as error:
+        if given.provider:
+            raise
+        home = codex_setup.configure_tools(env, where, home=given.codex_home)
+        sys.stdout.write(f"{home}/config.toml: nothing of a provider: {error}\n")
+    else:
+        home, selection = prepared.home, prepared.selection
+        sys.stdout.write(f"{home}/config.toml: provider {selection.provider.name}, model {selection.model}\n")
+    if given.caller:
+        sys.stderr.write(f"[{given.caller}] wrote {home}/config.toml\n")
     return 0
 
 

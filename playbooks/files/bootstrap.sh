@@ -2,6 +2,8 @@
 # Make a stand-in for python:3.11-slim of Debian packages, and import it into the Docker engine.
 # Usage: bootstrap.sh TAG SUITE PYTHON_SUITE MIRROR SECURITY_MIRROR
 set -euo pipefail
+# What is copied into the tree keeps its mode, and apt reads it as a user of its own.
+umask 022
 
 readonly TAG=$1 SUITE=$2 PYTHON_SUITE=$3 MIRROR=$4 SECURITY_MIRROR=$5
 readonly KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import subprocess
 import tempfile
+from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
@@ -27,11 +29,36 @@ done
 """
 
 
+def bare_client(target: Path, client: dict[str, Any]) -> None:
+    """Make a configuration of the docker client that reaches the same engine and does nothing else.
+
+    The client lays the proxies of its ``config.json`` over the environment of each container that it makes,
+    passwords too, and an image keeps the environment of the container that it is committed of.
+
+    Args:
+        target: The directory to make, for its owner alone.
+        client: What the lookup ``docker_client`` returns.
+    """
+    target.mkdir(mode=0o700)
+    # Contexts, certificates and plugins stay where they are.
+    source = Path(client["directory"])
+    try:
+        entries = [entry for entry in source.iterdir() if entry.name != "config.json"]
+    except OSError:  # there is no such directory, or not for this user: the client has nothing of it either
+        entries = []
+    for entry in entries:
+        (target / entry.name).symlink_to(entry.absolute())
+    descriptor = os.open(target / "config.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(client["reach"], file)
+
+
 class ActionModule(ActionBase):
     """Start a build's session.
 
     Returns: ``build_id``, the name of the build's volume and, with a hyphen, the prefix of its containers'
-    names; ``scratch``, a new directory on the controller that goes with the build.
+    names; ``directory``, a new directory on the controller that goes with the build; in it ``scratch``, an
+    empty one, and ``client``, a configuration of the docker client that adds nothing to containers.
     """
 
     _requires_connection = False
@@ -41,13 +68,23 @@ class ActionModule(ActionBase):
         """Choose the name, and start the reaper in a session of its own."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         build_id = f"codex-workspace-build-{secrets.token_hex(5)}"
-        scratch = tempfile.mkdtemp(prefix=f"{build_id}-")
+        directory = Path(tempfile.mkdtemp(prefix=f"{build_id}-"))
         subprocess.Popen(
-            ["sh", "-c", REAPER, "reaper", str(os.getppid()), build_id, scratch],
+            ["sh", "-c", REAPER, "reaper", str(os.getppid()), build_id, str(directory)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        result.update(changed=False, build_id=build_id, scratch=scratch)
+        scratch, client = directory / "scratch", directory / "client"
+        scratch.mkdir()
+        (found,) = self._shared_loader_obj.lookup_loader.get("docker_client").run([])
+        bare_client(client, found)
+        result.update(
+            changed=False,
+            build_id=build_id,
+            directory=str(directory),
+            scratch=str(scratch),
+            client=str(client),
+        )
         return result

@@ -52,6 +52,16 @@ def _docker(*argv: str) -> str:
     return done.stdout.strip()
 
 
+def added_variables(container: str) -> list[str]:
+    """Return the names of variables that a container has of its own, and not of its image."""
+    image, _, own = _docker(
+        "container", "inspect", "--format={{.Image}} {{json .Config.Env}}", container
+    ).partition(" ")
+    given = json.loads(_docker("image", "inspect", "--format={{json .Config.Env}}", image)) or []
+    added = set(json.loads(own) or []) - set(given)
+    return sorted({variable.partition("=")[0] for variable in added})
+
+
 class ActionModule(ActionBase):
     """See the module's documentation."""
 
@@ -87,6 +97,12 @@ class ActionModule(ActionBase):
         if self._task.check_mode:
             result.update(changed=True, image_id="", size=0)
             return result
+        added = added_variables(args["container"])
+        if added:
+            raise AnsibleActionFail(
+                f"The container {args['container']} has {', '.join(added)} in its environment, and its image "
+                "has not: the new image would keep that. Take away what gives variables to new containers."
+            )
         image = _docker(
             "commit", "--pause=false", f"--message={args['message']}", *options, args["container"]
         )

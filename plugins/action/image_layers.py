@@ -52,6 +52,11 @@ def mentioned(text: str, private: dict[str, Any]) -> list[str]:
     return sorted(found)
 
 
+def environment(image: dict[str, Any]) -> set[str]:
+    """Environment of an inspected image: ``NAME=value``."""
+    return set(image["Config"].get("Env") or [])
+
+
 def _docker(args: list[str]) -> str:
     done = subprocess.run(["docker", *args], capture_output=True, text=True, check=False, timeout=60)
     if done.returncode != 0:
@@ -81,10 +86,10 @@ class ActionModule(ActionBase):
         """Compare the digests of all layers with the labels on the engine's images."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         args = self._task.args
-        images = self._images_by_key() if args["reuse"] else {}
+        parent = str(args["parent"])
+        images = self._images_by_key(parent) if args["reuse"] and parent else {}
         role, files = Path(args["role_path"]), Path(args["files_dir"])
         private = yaml_load((role / "vars/main.yml").read_text())
-        parent = str(args["parent"])
         reused: list[dict[str, Any]] = []
         missing: list[dict[str, Any]] = []
         common = args.get("values", [])
@@ -106,12 +111,22 @@ class ActionModule(ActionBase):
         result.update(changed=False, parent=parent, reused=reused, missing=missing)
         return result
 
-    def _images_by_key(self) -> dict[str, tuple[str, int]]:
-        """ID and size of the engine's images by the key of their top layer."""
+    def _images_by_key(self, base: str) -> dict[str, tuple[str, int]]:
+        """ID and size of the engine's images by the key of their top layer.
+
+        A layer has the environment of its base. One that has another was committed with what somebody's
+        docker client gave to its container, such as the address of a proxy with its password.
+        """
         listing = ["image", "ls", "--all", "--quiet", "--no-trunc", "--filter", f"label={KEY_LABEL}"]
         ids = sorted(set(_docker(listing).split()))
-        images = json.loads(_docker(["image", "inspect", *ids])) if ids else []
-        return {image["Config"]["Labels"][KEY_LABEL]: (image["Id"], image["Size"]) for image in images}
+        if not ids:
+            return {}
+        of_base, *images = json.loads(_docker(["image", "inspect", base, *ids]))
+        return {
+            image["Config"]["Labels"][KEY_LABEL]: (image["Id"], image["Size"])
+            for image in images
+            if environment(image) == environment(of_base)
+        }
 
     def _inputs(
         self,

@@ -30,11 +30,8 @@ USED = {
         f"ansible.builtin.{name}" for name in ("env", "file", "fileglob", "template", "varnames")
     ],
     loader.action_loader: [
-        *(
-            f"ansible.builtin.{name}"
-            for name in ("assert", "fail", "raw", "set_fact", "validate_argument_spec")
-        ),
-        *("image_layers", "probe", "unpack"),
+        *(f"ansible.builtin.{name}" for name in ("assert", "fail", "set_fact", "validate_argument_spec")),
+        *("image_layers", "probe", "target_shell", "unpack"),
     ],
 }
 

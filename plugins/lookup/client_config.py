@@ -21,7 +21,8 @@ RETURN = r"""
 _raw:
   description: >-
     One dict: C(apt_mirror) and C(apt_security_mirror) (URLs of Debian archives), C(pip_index_url),
-    C(npm_registry), C(ca_file) (path of an extra CA bundle), C(proxies) (dict of the variables set).
+    C(npm_registry), C(ca_file) (path of an extra CA bundle), C(proxies) (dict of the variables
+    set, by their names in lower case).
   type: list
   elements: dict
 """
@@ -34,7 +35,7 @@ from typing import Any
 
 from ansible.plugins.lookup import LookupBase
 
-PROXY_VARIABLES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+PROXY_VARIABLES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 
 
 def pip_config(env: Mapping[str, str], root: Path = Path("/")) -> dict[str, str]:
@@ -150,6 +151,12 @@ def _first_url(uris: list[str], root: Path) -> str:
     return uri.rstrip("/")
 
 
+def proxies(env: Mapping[str, str]) -> dict[str, str]:
+    """Return the proxy variables that are set, by their names in lower case, which go before the others."""
+    found = {name: env.get(name) or env.get(name.upper()) for name in PROXY_VARIABLES}
+    return {name: value for name, value in found.items() if value}
+
+
 def read(env: Mapping[str, str], root: Path = Path("/")) -> dict[str, Any]:
     """Return the whole configuration; see RETURN. Files are read below ``root``."""
     release = {}
@@ -168,7 +175,7 @@ def read(env: Mapping[str, str], root: Path = Path("/")) -> dict[str, Any]:
         "pip_index_url": pip.get("index-url", ""),
         "npm_registry": npm.get("registry", ""),
         "ca_file": next((file for file in candidates if file and Path(file).is_file()), ""),
-        "proxies": {name: env[name] for name in PROXY_VARIABLES if env.get(name)},
+        "proxies": proxies(env),
     }
 
 

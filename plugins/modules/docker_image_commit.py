@@ -9,6 +9,8 @@ short_description: Commit a container as a Docker image
 description:
   - Commits a container, running or not, as an image. No collection has such a module.
   - Runs on the controller, with its C(docker) command, so it uses the engine that the command uses.
+  - A container that was given variables beside those of its image is refused, since the new image would keep
+    them. The proxies of a docker client's configuration are such.
   - When O(entrypoint) is set, the engine drops the container's own command unless O(command) is given. That
     is how the placeholder command of a build container stays out of the image.
 options:

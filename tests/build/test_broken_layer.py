@@ -136,7 +136,7 @@ BROKEN = {
     "node is 20": ("bin/node", "touch /tmp/left; echo v18.20.0"),
     "the agent has its uid": ("bin/id", "echo 1001"),
     "the docker client runs": ("bin/docker", "exit 1"),
-    "every sudoers file is valid": ("bin/visudo", "echo parse error; exit 1"),
+    "the agent's sudoers file is valid": ("bin/visudo", "echo parse error; exit 1"),
     "the agent becomes root without a password": ("bin/sudo", "exit 1"),
     "the entry point parses": ("bin/start.sh", "if true; then"),
     "nothing is left in /tmp": ("bin/node", "touch /tmp/left; echo v18.20.0"),

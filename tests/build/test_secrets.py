@@ -1,8 +1,10 @@
-"""A password in an index's address serves the build, and is seen nowhere else."""
+"""A password in the address of an index or of a proxy serves the build, and is seen nowhere else."""
 
 from __future__ import annotations
 
+import json
 import re
+import secrets
 import subprocess
 import threading
 from pathlib import Path
@@ -10,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.image_build import docker
+from support.forward_proxy import ForwardProxy
+from support.image_build import docker, inspect
 from support.plugins import ROOT
 from support.private_index import PrivateIndex, installed_modules, installed_uv, requirement, wheel
 from support.watchdog import wait_until
@@ -24,10 +27,10 @@ PACKAGE = "codex_workspace_probe"
 
 
 class ProcessWatch:
-    """Looks all the time for a secret in the arguments and the environment of every process here."""
+    """Looks all the time for secrets in the arguments and the environment of every process here."""
 
-    def __init__(self, secret: str) -> None:
-        self._secret = secret.encode()
+    def __init__(self, *secrets: str) -> None:
+        self._secrets = [secret.encode() for secret in secrets]
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch)
         self.seen: set[str] = set()
@@ -54,11 +57,10 @@ class ProcessWatch:
                 content = (process / name).read_bytes()
             except OSError:  # it has ended
                 continue
-            if self._secret in content:
-                readable = (
-                    content.replace(self._secret, b"SECRET").replace(b"\0", b" ").decode(errors="replace")
-                )
-                self.seen.add(f"{name}: {readable[:500]}")
+            for secret in self._secrets:
+                if secret in content:
+                    readable = content.replace(secret, b"SECRET").replace(b"\0", b" ")
+                    self.seen.add(f"{name}: {readable.decode(errors='replace')[:500]}")
 
 
 def in_stream(command: list[str], needles: list[bytes]) -> list[bytes]:
@@ -122,21 +124,85 @@ def settings(builder: Builder, index: PrivateIndex) -> dict[str, object]:
     }
 
 
-def test_a_password_of_the_index_is_in_no_process_no_output_no_layer_and_no_history(
-    builder: Builder, good: Build, index: PrivateIndex
+@pytest.fixture
+def proxied(tmp_path: Path) -> Iterator[tuple[ForwardProxy, Path]]:
+    """A proxy, and the configuration of a docker client that gives it to every new container."""
+    directory = tmp_path / "docker-client"
+    directory.mkdir()
+    with ForwardProxy() as proxy:
+        address = {"httpProxy": proxy.url, "httpsProxy": proxy.url, "noProxy": "proxy-exception.example"}
+        config = {"proxies": {"default": address}, "HttpHeaders": {"X-Token": proxy.password}}
+        (directory / "config.json").write_text(json.dumps(config))
+        yield proxy, directory
+
+
+def layers_of(image: str) -> list[str]:
+    """IDs of an image and of all that it stands on, as far as the engine has them."""
+    return [name for name in docker("history", "--quiet", "--no-trunc", image).split() if name != "<missing>"]
+
+
+def test_a_password_is_in_no_process_no_output_no_layer_and_no_history(
+    builder: Builder, base: str, index: PrivateIndex, proxied: tuple[ForwardProxy, Path]
 ) -> None:
-    with ProcessWatch(index.password) as watch:
-        build = builder.run(settings(builder, index), verbosity="-vvv")
-    assert build.process.returncode == 0, build.end.replace(index.password, "SECRET")
+    proxy, client = proxied
+    with ProcessWatch(index.password, proxy.password) as watch:
+        build = builder.run(settings(builder, index), verbosity="-vvv", env={"DOCKER_CONFIG": str(client)})
+    hidden = build.end.replace(index.password, "SECRET").replace(proxy.password, "SECRET")
+    assert build.process.returncode == 0, hidden
     assert "/simple/uv/" in index.granted
+    assert set(proxy.granted) == {index.url.partition("@")[2].partition("/")[0]}
     assert watch.rounds > 10
     assert watch.seen == set()
-    assert index.password not in build.output
     image = f"{build.image}:latest"
     assert docker("run", "--rm", "--entrypoint", "python3", image, "-c", f"import {PACKAGE}") == ""
-    assert index.password not in docker("history", "--no-trunc", image) + docker("image", "inspect", image)
+
+    layers = layers_of(image)
+    assert set(build.image_ids) <= set(layers)
+    kept = docker("history", "--no-trunc", image) + docker("image", "inspect", *layers)
+    for password in (index.password, proxy.password):
+        assert password not in build.output + kept
+    assert "proxy-exception" not in kept
+    variables = inspect(base)["Config"]["Env"]
+    assert [inspect(layer)["Config"]["Env"] for layer in layers[1:]] == [variables] * (len(layers) - 1)
+    own = ["ADAPTER_MODULE=adapter", "GIT_ASKPASS=/usr/local/bin/molecule-askpass", "PYTHONPATH=/app"]
+    assert sorted(inspect(image)["Config"]["Env"]) == sorted([*variables, *own])
+
     authority = index.authority.read_bytes().splitlines()[2]
-    assert in_stream(["docker", "save", image], [index.password.encode(), authority]) == []
+    needles = [index.password.encode(), proxy.password.encode(), b"proxy-exception", authority]
+    assert in_stream(["docker", "save", image], needles) == []
+
+
+def test_a_layer_and_an_image_with_what_a_docker_client_gave_them_are_not_used_again(
+    builder: Builder, good: Build
+) -> None:
+    """Earlier versions kept the proxies of the docker client's configuration in what they committed."""
+    tainted = ["--env", "HTTPS_PROXY=http://builder:s3cret@proxy.example:3128"]
+    payload = builder.payload("tainted")
+    first = builder.run(payload)
+    clean = inspect(first.image_ids[0])
+    labels = clean["Config"]["Labels"]
+    assert (first.layers["payload"], first.layers["runtime"]) == ("built", "reused")
+    for image in (f"{first.image}:latest", f"{first.image}:0.1.0", *reversed(first.image_ids)):
+        docker("image", "rm", "--no-prune", image, check=False)
+    container = docker("create", *tainted, clean["Parent"])
+    key = f"LABEL codex-workspace.layer.key={labels['codex-workspace.layer.key']}"
+    tag = f"codex-workspace-test-base:{secrets.token_hex(5)}"
+    docker("commit", "--change", key, container, tag)
+    builder.images.append(tag)
+    docker("rm", container)
+    assert builder.run(payload).layers["payload"] == "built"
+
+    image = f"codex-workspace-test-{secrets.token_hex(5)}"
+    container = docker("create", *tainted, f"{good.image}:latest")
+    for tag in ("0.1.0", "latest"):
+        docker("commit", container, f"{image}:{tag}")
+    docker("rm", container)
+    again = builder.run({"codex_workspace_image_name": image})
+    assert again.process.returncode == 0, again.end
+    assert inspect(f"{image}:latest")["Id"] == inspect(f"{image}:0.1.0")["Id"]
+    assert sorted(inspect(f"{image}:latest")["Config"]["Env"]) == sorted(
+        inspect(f"{good.image}:latest")["Config"]["Env"]
+    )
 
 
 def test_a_password_of_the_index_is_not_told_when_the_index_refuses_it(

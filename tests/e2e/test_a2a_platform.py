@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -13,6 +13,7 @@ from a2a.client import ClientConfig, ClientFactory
 from a2a.helpers import new_text_message
 from a2a.types import CancelTaskRequest, Role, SendMessageRequest, TaskState
 
+from molecule_runtime.proto import to_dict
 from support.fake_platform import FakePlatform, Peer
 from support.responses_server import Answer, Call, Gate, ResponsesServer, Silence
 from support.runtime_process import RuntimeProcess, free_port, run_runtime
@@ -49,13 +50,13 @@ async def platform() -> AsyncIterator[FakePlatform]:
 
 @contextlib.asynccontextmanager
 async def workspace(
-    directory: Path, model: ResponsesServer, codex: Path, platform: FakePlatform
+    directory: Path, model: ResponsesServer, codex: Path, platform: FakePlatform, config: str = ""
 ) -> AsyncIterator[RuntimeProcess]:
     """A workspace with the real adapter, ready for messages; asked to stop at the end."""
     port = free_port()
     configs = directory / "configs"
     configs.mkdir(exist_ok=True)
-    (configs / "config.yaml").write_text(CONFIG.format(base_url=model.base_url, port=port))
+    (configs / "config.yaml").write_text(CONFIG.format(base_url=model.base_url, port=port) + config)
     (directory / "bin").mkdir(exist_ok=True)
     (directory / "bin" / "codex").symlink_to(codex)
     environment = {
@@ -182,3 +183,121 @@ async def test_no_secret_is_found_in_the_log_the_metrics_or_the_card(
     ]
     for text in (*shown, *running.log):
         assert not [secret for secret in secrets if secret in text], text
+
+
+PATCH = "apply_patch <<'EOF'\n*** Begin Patch\n*** Add File: notes.txt\n+hello\n*** End Patch\nEOF\n"
+USED = [
+    {"tool": "commandExecution", "input": "echo [redacted] one"},
+    {"tool": "fileChange"},
+    {"tool": "mcp__molecule__list_peers"},
+    {"tool": "commandExecution", "input": "false"},
+]
+
+
+def tools(model: ResponsesServer, text: str) -> None:
+    """A turn that uses a tool of each kind; the first command quotes a secret."""
+    model.script(
+        Call("exec_command", {"cmd": f"echo {MODEL_KEY} one"}),
+        Call("exec_command", {"cmd": PATCH}),
+        PEERS,
+        Call("exec_command", {"cmd": "false"}),
+        Answer.text(text),
+    )
+
+
+def without_paths(trace: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The trace, with what a file's change was about checked and taken out."""
+    changed = [entry.pop("input") for entry in trace if entry["tool"] == "fileChange"]
+    assert [path.rpartition("/")[2] for path in changed] == ["notes.txt"]
+    return trace
+
+
+async def test_each_tool_is_a_row_of_the_platforms_in_order_and_without_secrets(
+    tmp_path: Path, model: ResponsesServer, codex: Path, platform: FakePlatform
+) -> None:
+    """The platform takes a workspace that is busy and shows nothing for a stalled one, and restarts it."""
+    tools(model, "Done.")
+    async with workspace(tmp_path, model, codex, platform) as running:
+        assert await say(running, "1.0", "do it all") == "Done."
+        await platform.wait_for(lambda: len(platform.activities) >= len(USED))
+    rows = [row for row in platform.activities if row["activity_type"] == "agent_log"]
+    assert [row["method"] for row in rows] == [entry["tool"] for entry in USED]
+    assert [row["summary"].partition("(")[0] for row in rows] == [f"🛠 {row['method']}" for row in rows]
+    assert rows[0]["summary"] == "🛠 commandExecution(echo [redacted] one)"
+    assert rows[1]["summary"].endswith("/notes.txt)")
+    assert rows[2]["summary"] == "🛠 mcp__molecule__list_peers()"
+    for row in rows:
+        assert (row["source_id"], row["target_id"], row["status"]) == ("ws-self", "ws-self", "ok")
+        assert not {"request_body", "response_body"} & set(row)
+        assert len(row["summary"]) <= 256
+    assert MODEL_KEY not in str(platform.activities)
+
+
+@pytest.mark.parametrize("version", ["0.3", "1.0"])
+async def test_the_answer_says_which_tools_were_used_in_either_dialect(
+    tmp_path: Path, model: ResponsesServer, codex: Path, platform: FakePlatform, version: str
+) -> None:
+    """Over raw HTTP as the platform reads it, and through the SDK's own client, which parses strictly."""
+    async with workspace(tmp_path, model, codex, platform) as running, httpx.AsyncClient(timeout=60) as http:
+        tools(model, "One.")
+        parts = [{"kind": "text", "text": "do it"}]
+        message: dict[str, Any] = {"messageId": "m-1", "role": "user", "parts": parts}
+        method, headers = "message/send", {}
+        if version == "1.0":
+            message = {"messageId": "m-1", "role": "ROLE_USER", "parts": [{"text": "do it"}]}
+            method, headers = "SendMessage", {"A2A-Version": "1.0"}
+        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {"message": message}}
+        answer = (await http.post(running.url, json=body, headers=headers)).json()["result"]
+        task = answer["task"] if version == "1.0" else answer
+        assert without_paths(task["metadata"]["tool_trace"]) == USED
+
+        tools(model, "Two.")
+        client = await connected(running, version, http)
+        streamed = [
+            to_dict(event.status_update.metadata)
+            async for event in client.send_message(request("again"))
+            if event.status_update.status.state == TaskState.TASK_STATE_COMPLETED
+        ]
+        assert [without_paths(metadata["tool_trace"]) for metadata in streamed] == [USED]
+
+        model.script(Answer.text("Three."))
+        message["messageId"] = "m-2"
+        # The SDK's client has put the version that it speaks best into the headers of the HTTP client.
+        headers = {"A2A-Version": version}
+        answer = (await http.post(running.url, json=body, headers=headers)).json()["result"]
+        assert "tool_trace" not in str(answer), "a message that used no tool says nothing of tools"
+
+
+async def test_a_peer_that_reads_a_bare_message_finds_the_tools_there(
+    tmp_path: Path, model: ResponsesServer, codex: Path, platform: FakePlatform
+) -> None:
+    tools(model, "Done.")
+    message = {"messageId": "m-1", "role": "user", "parts": [{"kind": "text", "text": "do it"}]}
+    body = {"jsonrpc": "2.0", "id": 1, "method": "message/send", "params": {"message": message}}
+    async with workspace(tmp_path, model, codex, platform) as running, httpx.AsyncClient(timeout=60) as http:
+        answer = await http.post(running.url, json=body, headers={"X-Workspace-ID": "ws-b"})
+    result = answer.json()["result"]
+    assert result["parts"][0]["text"] == "Done."
+    assert without_paths(result["metadata"]["tool_trace"]) == USED
+
+
+async def test_a_long_silent_turn_shows_the_platform_that_it_lives_and_what_it_is_about(
+    tmp_path: Path, model: ResponsesServer, codex: Path, platform: FakePlatform
+) -> None:
+    silence = Silence()
+    model.script(silence)
+    async with workspace(tmp_path, model, codex, platform, "bridge: {activity_seconds: 0.2}\n") as running:
+        saying = asyncio.create_task(say(running, "0.3", "count the stars with sk-abcdefghijklmnopqrst"))
+        await silence.reached.reached()
+        await platform.wait_for(lambda: len(platform.activities) >= 3)
+        await platform.wait_for(lambda: bool(platform.heartbeats[-1]["current_task"]))
+        assert platform.heartbeats[-1]["current_task"] == "count the stars with [redacted]"
+        saying.cancel()
+        await asyncio.gather(saying, return_exceptions=True)
+    for row in platform.activities[:3]:
+        assert (row["activity_type"], row["source_id"], row["target_id"]) == (
+            "task_update",
+            "ws-self",
+            "ws-self",
+        )
+        assert row["summary"] == "Working (0 min): count the stars with [redacted]"

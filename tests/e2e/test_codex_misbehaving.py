@@ -14,7 +14,7 @@ import pytest
 from a2a.types import TaskState
 
 from app_server import AppServer, ChildLostError, RpcError
-from codex import SandboxError
+from codex import ProviderMismatchError, SandboxError
 from conversation import Limits
 from server_requests import ServerRequests
 from support.codex_workbench import PATIENCE, Workbench
@@ -46,6 +46,18 @@ async def test_lines_that_are_no_messages_are_skipped(tmp_path: Path) -> None:
 async def test_what_belongs_to_other_turns_and_threads_is_ignored(tmp_path: Path) -> None:
     async with bench(tmp_path, "foreign") as workbench:
         assert await workbench.send("hello").completed() == "only this"
+
+
+async def test_a_command_that_is_reported_after_its_turn_is_told_of_too(tmp_path: Path) -> None:
+    """codex 0.130.0 reports about one command in ten when its turn has ended already."""
+    items: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    async with bench(tmp_path, "late", on_item=items.put_nowait) as workbench:
+        assert await workbench.send("one").completed() == "done"
+        assert await workbench.send("two").completed() == "done"
+        async with asyncio.timeout(PATIENCE):
+            told = [await items.get() for _ in range(6)]
+    commands = [item["command"] for item in told if item["type"] == "commandExecution"]
+    assert commands == ["echo one", "ls", "echo two", "ls"]
 
 
 async def test_requests_of_the_server_are_answered_though_their_ids_are_ours_too(tmp_path: Path) -> None:
@@ -190,6 +202,26 @@ async def test_a_thread_in_another_sandbox_than_asked_for_fails_the_message(tmp_
         assert sent.failure == "configuration"
         with pytest.raises(SandboxError):
             await workbench.codex.thread("another")
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "words"),
+    [("other_model", "the model gpt-5.5"), ("other_provider", "the provider openai")],
+)
+async def test_a_thread_on_another_model_or_provider_than_chosen_fails_the_message(
+    tmp_path: Path, behaviour: str, words: str
+) -> None:
+    async with bench(tmp_path, behaviour, model_provider="openai") as workbench:
+        sent = workbench.send("hello")
+        assert f"has chosen {words} and codex reports another" in await sent.failed()
+        assert sent.failure == "configuration"
+        with pytest.raises(ProviderMismatchError):
+            await workbench.codex.thread("another")
+
+
+async def test_a_codex_that_does_not_tell_its_configuration_is_worked_with(tmp_path: Path) -> None:
+    async with bench(tmp_path, "plain", endpoint={("openai_base_url",): None}) as workbench:
+        assert await workbench.send("hello").completed() == "answer to hello"
 
 
 def _group(pid: int) -> list[str]:

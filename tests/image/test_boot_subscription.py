@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import tomllib
 import uuid
 from pathlib import Path
@@ -32,6 +33,7 @@ LONGEST_STORY = 15
 PORT = 9000
 SCRIPT = Path(__file__).parents[1] / "support" / "token_endpoint.py"
 AUTH = "/home/agent/.codex/auth.json"
+STATUS = "/home/agent/.codex/auth_refresh_status.json"
 OVERRIDE = {"CODEX_REFRESH_TOKEN_URL_OVERRIDE": f"http://127.0.0.1:{PORT}{PATH}", "STANDIN_KEY": ""}
 CLAIMS = {"chatgpt_plan_type": "pro", "chatgpt_account_id": "account-1", "chatgpt_user_id": "user-1"}
 
@@ -95,9 +97,9 @@ def home(model: ResponsesServer) -> dict[str, str]:
     return {".codex/config.toml": own}
 
 
-async def installed(workspace: WorkspaceContainer) -> dict[str, Any]:
-    """The tokens in auth.json."""
-    found: dict[str, Any] = json.loads(await workspace.sh(f"cat {AUTH}"))["tokens"]
+async def installed(workspace: WorkspaceContainer, name: str = "auth.json") -> dict[str, Any]:
+    """The tokens in auth.json, or what stands beside it in a workspace that refreshes nothing."""
+    found: dict[str, Any] = json.loads(await workspace.sh(f"cat /home/agent/.codex/{name}"))["tokens"]
     return found
 
 
@@ -119,7 +121,7 @@ async def test_a_workspace_with_an_account_of_its_own(
         WorkspaceContainer(
             image,
             "name: Subscribed\n",
-            env=OVERRIDE,
+            env={**OVERRIDE, "CODEX_AUTH_REFRESH_OWNER": "1"},
             files={"secrets.d/CODEX_AUTH_JSON": text, "secrets.d/load.sh": load},
             home_files=home(model),
             platform=platform,
@@ -131,7 +133,7 @@ async def test_a_workspace_with_an_account_of_its_own(
         for fact in (
             "secrets: CODEX_AUTH_JSON from /configs/secrets.d/load.sh",
             f"{AUTH}: written from CODEX_AUTH_JSON",
-            "the watchdog keeps auth.json fresh",
+            "the watchdog keeps auth.json fresh (owner: CODEX_AUTH_REFRESH_OWNER=1)",
             "credential=CODEX_AUTH_JSON model=gpt-5.5 provider=openai-subscription",
         ):
             assert fact in story
@@ -179,6 +181,50 @@ async def test_a_workspace_with_an_account_of_its_own(
             return len(await watchdog(workspace)) == 2
 
         await until(back, "the watchdog is there again")
+
+
+async def test_under_a_platform_nothing_is_refreshed_unless_somebody_asks(
+    image: str, model: ResponsesServer, platform: FakePlatform
+) -> None:
+    given = document(1, age=DAY, expires_in=3 * 3600)
+    platform.secret_values = {"CODEX_AUTH_JSON": json.dumps(given)}
+    async with (
+        token_endpoint(image) as endpoint,
+        WorkspaceContainer(
+            image,
+            "name: Of the platform\n",
+            env={**OVERRIDE, "CODEX_AUTH_JSON": json.dumps(given)},
+            home_files=home(model),
+            platform=platform,
+            network=endpoint.name,
+        ) as workspace,
+    ):
+        story = await workspace.says("registered with the platform")
+        assert (
+            "OAuth: follower, this workspace refreshes nothing (CODEX_AUTH_REFRESH_OWNER is not set" in story
+        )
+        assert await watchdog(workspace) == set()
+        status = json.loads(await workspace.sh(f"cat {STATUS}"))
+        assert status["watchdog_last_outcome"] == "skip:not_refresh_owner"
+        assert await endpoint.asked() == 0
+
+        # As root, who has another home, an operator asks for a round.
+        await endpoint.release()
+        once = "codex_auth_refresh.sh --once 2>&1; echo $?"
+        assert (await workspace.sh(f"CODEX_AUTH_REFRESH_OWNER=0 {once}")).splitlines()[-1] == "1"
+        assert await endpoint.asked() == 0
+        said = (await workspace.sh(once)).splitlines()
+        assert said[-1] == "0", said
+        assert (await installed(workspace))["refresh_token"] == "rt-secret-issued-1"
+        names = f"{AUTH} {AUTH}.lock {STATUS} /home/agent/.codex/auth-refresh-status.json"
+        assert await workspace.sh(f"stat -c '%a %U' {names}") == "\n".join(["600 agent"] * 4)
+        assert await workspace.sh("ls -A /root/.codex 2>&1; true") == (
+            "ls: cannot access '/root/.codex': No such file or directory"
+        )
+        assert json.loads(await workspace.sh(f"cat {STATUS}"))["watchdog_last_outcome"] == "refreshed"
+        assert (await workspace.sh(once)).splitlines()[-1] == "1"
+        assert (await workspace.sh(f"CODEX_HOME=/tmp/none {once}")).splitlines()[-1] == "1"
+        assert await endpoint.asked() == 1
 
 
 async def test_a_new_follower_that_has_no_token_of_the_platform_yet_registers_to_fetch_its_account(
@@ -233,7 +279,9 @@ async def test_a_workspace_that_follows_the_account_of_another(
         model.script(Call("exec_command", {"cmd": "env"}), Answer.text("Hello."))
         assert await workspace.answer("hello") == "Hello."
         (output,) = model.requests[1].tool_outputs.values()
-        assert "CODEX_REFRESH_TOKEN_URL_OVERRIDE=http://127.0.0.1:9/" in str(output)
+        assert re.search(r"CODEX_REFRESH_TOKEN_URL_OVERRIDE=http://127\.0\.0\.1:\d+/follower", str(output))
+        assert await endpoint.asked() == 0
+        assert "rt-secret" not in await workspace.sh(f"cat {AUTH}")
         assert model.requests[0].headers["authorization"] == f"Bearer {later['tokens']['access_token']}"
 
         def expired(request: Request) -> Step:
@@ -243,7 +291,7 @@ async def test_a_workspace_that_follows_the_account_of_another(
         platform.secret_values = {"CODEX_AUTH_JSON": json.dumps(latest)}
 
         async def fetched() -> bool:
-            return bool((await installed(workspace)) == latest["tokens"])
+            return bool((await installed(workspace, "auth.json.withheld")) == latest["tokens"])
 
         await until(fetched, "it fetches what its owner has refreshed")
         # codex has the older ones in memory, and looks at the file when they are refused.

@@ -132,7 +132,9 @@ def test_installed_packages_agree_with_each_other(host: Host, target: Target) ->
     assert check.rc == 0, check.stdout
 
 
-@pytest.mark.parametrize("name", ["start.sh", "codex_auth_refresh.sh", "molecule-askpass"])
+@pytest.mark.parametrize(
+    "name", ["start.sh", "codex_auth_refresh.sh", "molecule-askpass", "molecule-git-credential"]
+)
 def test_every_entry_point_is_executable_by_all_and_writable_by_root_alone(host: Host, name: str) -> None:
     entry = host.file(f"/usr/local/bin/{name}")
     assert (entry.mode, entry.user) == (0o755, "root")

@@ -171,6 +171,9 @@ class Workbench:
         preamble: Callable[[], str] = lambda: "",
         python_path: bool = False,
         env: Mapping[str, str] | None = None,
+        model_provider: str | None = None,
+        endpoint: Mapping[tuple[str, ...], object] | None = None,
+        on_item: Callable[[dict[str, Any]], None] = lambda _item: None,
     ) -> None:
         self.home = directory / "home"
         self.codex_home = self.home / ".codex"
@@ -195,6 +198,8 @@ class Workbench:
                     **(env or {}),
                 },
                 model="gpt-5.5",
+                model_provider=model_provider,
+                endpoint=endpoint or {},
                 sandbox=sandbox,
                 developer_instructions=instructions,
                 api_key=api_key,
@@ -202,6 +207,7 @@ class Workbench:
             ),
             ThreadStore(self.threads_file),
             on_start=self._child_started,
+            on_item=on_item,
         )
         self.executor = CodexExecutor(
             self.codex,

@@ -71,7 +71,16 @@ class Fake:
             return
         elif method in ("thread/start", "thread/resume"):
             sandbox = "readOnly" if self.behaviour == "read_only" else "dangerFullAccess"
-            result = {"thread": {"id": THREAD}, "sandbox": {"type": sandbox}, "approvalPolicy": "never"}
+            given = message["params"]
+            result = {
+                "thread": {"id": THREAD},
+                "sandbox": {"type": sandbox},
+                "approvalPolicy": "never",
+                "model": "another" if self.behaviour == "other_model" else given.get("model"),
+                "modelProvider": "another"
+                if self.behaviour == "other_provider"
+                else given.get("modelProvider", "openai"),
+            }
             send({"id": identifier, "result": result})
         elif method == "turn/start":
             self.turns += 1
@@ -197,6 +206,16 @@ class Fake:
             self.turn_plain(identifier, text)
             return
         self.begin(identifier, text)
+
+    def turn_late(self, identifier: Any, text: str) -> None:
+        """A command that is reported as completed once its turn has ended, and a thread of another agent."""
+        turn = self.begin(identifier, text)
+        self.say(turn, "done")
+        self.end(turn)
+        command = {"type": "commandExecution", "id": "c", "command": f"echo {text}", "status": "completed"}
+        notify("item/completed", threadId=THREAD, turnId=turn, item=command)
+        notify("item/completed", threadId="of-a-sub-agent", turnId="x", item={**command, "command": "ls"})
+        notify("item/completed", threadId=THREAD, turnId=turn, item=None)
 
     def turn_holder(self, identifier: Any, text: str) -> None:
         """A grandchild in a session of its own holds our pipes; its process id is the answer."""

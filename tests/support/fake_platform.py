@@ -125,6 +125,7 @@ class _Switches:
     refuse_loopback: bool = True
     a2a_reply: str = "forward"
     deliver: bool = True
+    may_broadcast: bool = True
     talk_to_user: bool = True
     memory_available: bool = True
     lose_uploads: int = 0
@@ -147,6 +148,10 @@ class FakePlatform:
         self.delegations: list[Json] = []
         self.uploads: list[Json] = []
         self.registrations: list[Json] = []
+        self.requests: list[Json] = []
+        self.broadcasts: list[str] = []
+        self.instructions = ""
+        self.github_tokens: list[str] = []
         self.secret_values: dict[str, str] = {}
         self.pending_uploads: dict[str, tuple[str, bytes]] = {}
         self.acknowledged: list[str] = []
@@ -262,6 +267,11 @@ class FakePlatform:
             ("GET", "/workspaces/{id}/pending-uploads/{file}/content", "pending", self._pending),
             ("POST", "/workspaces/{id}/pending-uploads/{file}/ack", "ack", self._acknowledge),
             ("POST", "/workspaces/{id}/activity", "activity", self._activity),
+            ("GET", "/workspaces/{id}/activity", "history", self._history),
+            ("POST", "/workspaces/{id}/requests", "requests", self._raise_request),
+            ("POST", "/workspaces/{id}/broadcast", "broadcast", self._broadcast),
+            ("GET", "/workspaces/{id}/instructions/resolve", "instructions", self._instructions),
+            ("GET", "/workspaces/{id}/github-installation-token", "github", self._github_token),
             ("POST", "/workspaces/{id}/a2a", "a2a", self._a2a),
             ("GET", "/workspaces/{id}/transcript", "transcript", self._transcript),
             ("GET", "/workspaces/{id}/secrets/values", "secrets", self._secrets),
@@ -595,8 +605,70 @@ class FakePlatform:
             raise RefusedError(403, "source_id must be the caller")
         if len(body.get("summary", "")) > 256 or len(body.get("error_detail") or "") > 4096:
             self.failures.append("activity: summary or error_detail is too long")
-        self.activities.append(body)
+        self.activities.append({"created_at": _now(), **body})
         return JSONResponse({"status": "logged"})
+
+    async def _history(self, request: Request, peer: Peer) -> Response:
+        """The rows that name `peer_id`, newest first, older than `before_ts`."""
+        query = request.query_params
+        other, before = query.get("peer_id", ""), query.get("before_ts", "")
+        if not other:
+            raise RefusedError(400, "peer_id is required")
+        if not query.get("limit", "20").isdigit() or not 1 <= int(query.get("limit", "20")) <= 500:
+            raise RefusedError(400, "limit must be 1 to 500")
+        rows = [
+            row
+            for row in reversed(self.activities)
+            if other in (row.get("source_id"), row.get("target_id"))
+            and (not before or row["created_at"] < before)
+        ]
+        return JSONResponse(rows[: int(query.get("limit", "20"))])
+
+    async def _raise_request(self, request: Request, _: Peer) -> Response:
+        body = await _object(request)
+        if body.get("kind") not in ("task", "approval") or not body.get("title"):
+            raise RefusedError(400, "kind (task, approval) and title are required")
+        if body.get("recipient_type") != "user" or not isinstance(body.get("priority", 0), int):
+            raise RefusedError(400, "bad recipient_type or priority")
+        raised = {**body, "request_id": str(uuid.uuid4()), "status": "pending"}
+        self.requests.append(raised)
+        answer = {"request_id": raised["request_id"], "status": "pending"}
+        return JSONResponse(answer, status_code=201)
+
+    async def answer_request(self, request_id: str, action: str, words: str = "") -> Json:
+        """Decide a request as a person would (done, rejected, approved); the workspace hears of it."""
+        raised = next(each for each in self.requests if each["request_id"] == request_id)
+        raised["status"] = action
+        text = (
+            f"Your {raised['kind']} request {raised['title']!r} ({request_id}) was {action}. {words}".strip()
+        )
+        message = {
+            "kind": "message",
+            "messageId": f"request-{request_id}",
+            "role": "user",
+            "parts": [{"kind": "text", "text": text}],
+        }
+        me = self.workspaces[self.self_id]
+        return await self._forward(me, {"method": "message/send", "params": {"message": message}})
+
+    async def _broadcast(self, request: Request, _: Peer) -> Response:
+        if not self.switches.may_broadcast:
+            raise RefusedError(403, "broadcast_disabled")
+        message = (await _object(request)).get("message")
+        if not isinstance(message, str) or not message:
+            raise RefusedError(400, "message is required")
+        self.broadcasts.append(message)
+        return JSONResponse({"status": "sent", "delivered": len(self.workspaces) - 1})
+
+    async def _instructions(self, _: Request, peer: Peer) -> Response:
+        return JSONResponse({"workspace_id": peer.id, "instructions": self.instructions})
+
+    async def _github_token(self, _: Request, __: Peer) -> Response:
+        """A token that is another one at each call, since it is renewed every hour."""
+        if not self.github_tokens:
+            raise RefusedError(404, "no installation for this workspace")
+        token = self.github_tokens.pop(0) if len(self.github_tokens) > 1 else self.github_tokens[0]
+        return JSONResponse({"token": token, "expires_at": "2099-01-01T00:00:00Z"})
 
     async def _secrets(self, _: Request, __: Peer) -> Response:
         return JSONResponse(self.secret_values)

@@ -187,12 +187,11 @@ class Builder:
             root: The checkout to run it in.
             verbosity: Ansible's option for it; the session and the images are seen from ``-v`` on.
         """
-        image = f"codex-workspace-test-{secrets.token_hex(5)}"
-        variables = self.directory / f"{image}.json"
-        variables.write_text(
-            json.dumps({"codex_workspace_image_name": image, **self.settings, **(settings or {})})
-        )
-        log = self.directory / f"{image}.log"
+        unique = f"codex-workspace-test-{secrets.token_hex(5)}"
+        given = {"codex_workspace_image_name": unique, **self.settings, **(settings or {})}
+        variables = self.directory / f"{unique}.json"
+        variables.write_text(json.dumps(given))
+        log = self.directory / f"{unique}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [*prefix, "ansible-playbook", "build.yml", verbosity, "--extra-vars", f"@{variables}"],
@@ -203,7 +202,7 @@ class Builder:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        build = Build(image, process, log)
+        build = Build(str(given["codex_workspace_image_name"]), process, log)
         self.builds.append(build)
         return build
 

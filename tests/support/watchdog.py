@@ -86,6 +86,7 @@ class Home:
         self.started: list[Process] = []
         self.auth = path / "auth.json"
         self.status_file = path / "auth-refresh-status.json"
+        self.other_status_file = path / "auth_refresh_status.json"
         self.environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(path.parent),
@@ -105,8 +106,10 @@ class Home:
         return document
 
     def status(self) -> dict[str, Any]:
-        """Return what is in the status file, which nobody else may read."""
-        assert stat.S_IMODE(self.status_file.stat().st_mode) == 0o600
+        """Return what is in the status files, which nobody else may read and which say the same."""
+        for path in (self.status_file, self.other_status_file):
+            assert stat.S_IMODE(path.lstat().st_mode) == 0o600
+        assert self.status_file.read_bytes() == self.other_status_file.read_bytes()
         status: dict[str, Any] = json.loads(self.status_file.read_text())
         return status
 
@@ -141,7 +144,7 @@ def module_with(**constants: object) -> list[str]:
 
 def leftovers(home: Home) -> set[str]:
     """Return the names in CODEX_HOME that no round should leave behind."""
-    known = {"auth.json", "auth.json.lock", "auth-refresh-status.json"}
+    known = {"auth.json", "auth.json.lock", "auth-refresh-status.json", "auth_refresh_status.json"}
     return {path.name for path in home.path.iterdir()} - known
 
 

@@ -167,16 +167,35 @@ GITEA = {"GITEA_USER": "gu", "GITEA_TOKEN": "gt"}
         (HTTP, "hu", "hp"),
         (GITEA, "gu", "gt"),
         ({**GITEA, **HTTP}, "hu", "hp"),
-        ({**GITEA, "GIT_HTTP_USERNAME": "hu"}, "gu", "gt"),
-        ({**GITEA, "GIT_HTTP_USERNAME": "hu", "GIT_HTTP_PASSWORD": ""}, "gu", "gt"),
-        ({**GITEA, "GIT_HTTP_PASSWORD": "hp"}, "", "hp"),
-        ({"GIT_HTTP_USERNAME": "hu", "GITEA_TOKEN": "gt"}, "", "gt"),
-        ({"GIT_HTTP_USERNAME": "hu", "GITEA_USER": "gu"}, "", ""),
+        ({**GITEA, "GIT_HTTP_USERNAME": "hu"}, "hu", "gt"),
+        ({**GITEA, "GIT_HTTP_USERNAME": "hu", "GIT_HTTP_PASSWORD": ""}, "hu", "gt"),
+        ({**GITEA, "GIT_HTTP_PASSWORD": "hp"}, "gu", "hp"),
+        ({"GIT_HTTP_USERNAME": "hu", "GITEA_TOKEN": "gt"}, "hu", "gt"),
+        ({"GIT_HTTP_USERNAME": "hu", "GITEA_USER": "gu"}, "hu", ""),
+        ({"GIT_HTTP_PASSWORD": "hp\r"}, "", "hp"),
     ],
 )
-def test_the_two_pairs_are_never_mixed(environment: dict[str, str], username: str, password: str) -> None:
+def test_each_of_the_two_has_a_fallback_of_its_own(
+    environment: dict[str, str], username: str, password: str
+) -> None:
     assert answer(["Username for 'http://h': "], **environment) == f"{username}\n"
     assert answer(["Password for 'http://u@h': "], **environment) == f"{password}\n"
+
+
+def test_a_token_that_is_rotated_while_git_is_at_work_is_given_at_its_next_question(tmp_path: Path) -> None:
+    """The environment of a running process stays; the platform's file does not."""
+    (tmp_path / "secrets.d").mkdir()
+    file = tmp_path / "secrets.d/GITEA_TOKEN"
+    environment = {**GITEA, "CONFIGS_DIR": str(tmp_path)}
+    assert answer(["Password: "], **environment) == "gt\n"
+    file.write_bytes(b"second\r\n")
+    assert answer(["Password: "], **environment) == "second\n"
+    assert answer(["Username: "], **environment) == "gu\n"
+    file.write_text("third")
+    assert answer(["Password: "], **environment) == "third\n"
+    assert answer(["Password: "], **{**environment, "GIT_HTTP_PASSWORD": "hp"}) == "hp\n"
+    file.write_text("")
+    assert answer(["Password: "], **environment) == "gt\n"
 
 
 @pytest.mark.parametrize("secret", ["%s%n", "-n", "-e \\t", "a\\nb", "$(id)`id`", "*", " spaces ", "ü€"])

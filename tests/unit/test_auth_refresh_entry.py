@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from auth_json import install
 from codex_auth_refresh import REJECTED_CODES
 from support.token_endpoint import Reply, TokenEndpoint
 from support.watchdog import (
@@ -285,8 +287,9 @@ def test_the_installed_layout_works_too(machine: Machine) -> None:
     assert machine.run()[:2] == (1, "skip:no_auth_json")
 
 
-def test_the_module_needs_nothing_newer_than_python_3_9() -> None:
-    tree = ast.parse((APP / "codex_auth_refresh.py").read_text(), feature_version=(3, 9))
+@pytest.mark.parametrize("name", ["codex_auth_refresh", "agent_user"])
+def test_the_module_needs_nothing_newer_than_python_3_9(name: str) -> None:
+    tree = ast.parse((APP / f"{name}.py").read_text(), feature_version=(3, 9))
     imported = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -294,7 +297,7 @@ def test_the_module_needs_nothing_newer_than_python_3_9() -> None:
         elif isinstance(node, ast.ImportFrom):
             assert node.module is not None
             imported.add(node.module.split(".")[0])
-    assert imported <= sys.stdlib_module_names
+    assert imported - {"agent_user"} <= sys.stdlib_module_names
 
 
 # --- the loop -----------------------------------------------------------------------------------------------
@@ -453,9 +456,65 @@ def test_a_follower_asks_for_nothing(home: Home, endpoint: TokenEndpoint, option
     home.write(auth_document())
     before = home.auth.read_bytes()
     code, word, _ = home.run(*options, CODEX_AUTH_REFRESH_OWNER="0")
-    assert (code, word) == (1, "skip:follower")
+    assert (code, word) == (1, "skip:not_refresh_owner")
     assert endpoint.seen == []
     assert home.auth.read_bytes() == before
+    assert home.status()["watchdog_last_outcome"] == "skip:not_refresh_owner"
+    assert home.status()["last_refresh"] == home.document()["last_refresh"][:-11] + "Z"
+
+
+@pytest.mark.parametrize("options", [[], ["--supervise"]], ids=["loop", "supervised"])
+@pytest.mark.parametrize("url", ["https://platform.example", " http://localhost:8080/ ", "offline.example"])
+def test_under_a_platform_the_loop_refreshes_nothing_unless_it_is_told_to(
+    home: Home, endpoint: TokenEndpoint, options: list[str], url: str
+) -> None:
+    home.write(auth_document())
+    assert home.run(*options, PLATFORM_URL=url)[:2] == (1, "skip:not_refresh_owner")
+    assert endpoint.seen == []
+    watchdog = home.start(*options, PLATFORM_URL=url, CODEX_AUTH_REFRESH_OWNER="1")
+    wait_until(lambda: "refreshed:" in watchdog.log(), "it refreshes")
+    watchdog.process.send_signal(signal.SIGTERM)
+    watchdog.result()
+
+
+@pytest.mark.parametrize("url", ["off", "None", " OFF/ ", ""])
+def test_the_loop_without_a_platform_refreshes(home: Home, endpoint: TokenEndpoint, url: str) -> None:
+    home.write(auth_document())
+    watchdog = home.start(PLATFORM_URL=url)
+    wait_until(lambda: "refreshed:" in watchdog.log(), "it refreshes")
+    watchdog.process.send_signal(signal.SIGTERM)
+    watchdog.result()
+    assert endpoint.seen == [REFRESH_TOKEN]
+
+
+def test_one_round_that_is_asked_for_refreshes_under_a_platform_too(
+    home: Home, endpoint: TokenEndpoint
+) -> None:
+    home.write(auth_document())
+    assert home.run("--once", PLATFORM_URL="https://platform.example")[0] == 0
+    assert endpoint.seen == [REFRESH_TOKEN]
+
+
+def test_a_round_that_is_asked_for_takes_the_token_that_codex_is_not_given(
+    home: Home, endpoint: TokenEndpoint
+) -> None:
+    install(home.path, json.dumps(auth_document()), "CODEX_AUTH_JSON", withhold=True)
+    assert home.run("--once", CODEX_AUTH_REFRESH_OWNER="0")[:2] == (1, "skip:not_refresh_owner")
+    assert endpoint.seen == []
+    assert home.run("--once")[:2] == (0, "refreshed:access_token_expiring")
+    assert endpoint.seen == [REFRESH_TOKEN]
+    assert home.document()["tokens"]["refresh_token"] == "rt-secret-issued-1"
+
+
+@pytest.mark.parametrize("left", [None, "{", '{"tokens": {}}'])
+def test_a_placeholder_is_never_sent(home: Home, endpoint: TokenEndpoint, left: str | None) -> None:
+    install(home.path, json.dumps(auth_document()), "CODEX_AUTH_JSON", withhold=True)
+    kept = home.path / "auth.json.withheld"
+    kept.unlink()
+    if left is not None:
+        kept.write_text(left)
+    assert home.run("--once")[:2] == (1, "skip:no_refresh_token")
+    assert endpoint.seen == []
 
 
 @pytest.mark.parametrize("value", ["", "1"])
@@ -477,7 +536,7 @@ def test_the_manual_names_every_reason_setting_and_exit_code() -> None:
     assert {"fresh", "cannot_save", "age_unknown", "recovered"} <= reasons
     words = [*reasons, *REJECTED_CODES, *re.findall(r"\bCODEX_[A-Z_]+\b", source)]
     entry = ENTRY.read_text()
-    words += re.findall(r"\bCODEX_[A-Z_]+\b", entry) + re.findall(r"--[a-z]+", entry) + ["follower"]
+    words += re.findall(r"\bCODEX_[A-Z_]+\b", entry) + re.findall(r"--[a-z]+", entry) + ["not_refresh_owner"]
     assert [word for word in words if word not in manual] == []
     for code in (0, 1, 2, 3, 64, 70, 127):
         assert f"\n| {code} |" in manual

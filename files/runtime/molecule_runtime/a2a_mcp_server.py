@@ -20,7 +20,8 @@ from pydantic import ValidationError
 
 from molecule_runtime import configs_dir, environment, logs
 from molecule_runtime.config import ConfigFileError, RbacConfig, load
-from molecule_runtime.mcp_tools import TOOLS, Tool, Toolbox, ToolError
+from molecule_runtime.mcp_tool import Tool, ToolError
+from molecule_runtime.mcp_tools import TOOLS, Toolbox
 from molecule_runtime.platform import PlatformClient
 from molecule_runtime.rbac import allowed_actions
 
@@ -50,6 +51,7 @@ def build_server(toolbox: Toolbox, offered: Sequence[Tool] = TOOLS) -> Server[An
         if tool is None:
             return _failure(f"Error: unknown tool {params.name}; there are {', '.join(tools)}")
         try:
+            toolbox.require(tool.right)
             text = await tool.run(toolbox, _arguments(tool, params.arguments or {}))
         except ToolError as error:
             return _failure(str(error))
@@ -81,7 +83,12 @@ def _arguments(tool: Tool, given: dict[str, Any]) -> Any:
     for name, field in tool.arguments.model_fields.items():
         value = getattr(arguments, name)
         # check_task_status requires both and lets both be empty.
-        if field.is_required() and tool.name != "check_task_status" and not value.strip():
+        if (
+            isinstance(value, str)
+            and field.is_required()
+            and tool.name != "check_task_status"
+            and not value.strip()
+        ):
             raise ToolError(f"Error: {name} must not be empty")
     return arguments
 

@@ -7,11 +7,12 @@ import contextlib
 import json
 import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from config_document import read_text
+from config_document import NotTextError, read_text
 from config_document.typed import told
 from molecule_runtime import __version__, configs_dir, logs, metrics, orphans
 from molecule_runtime.adapters.base import AdapterConfig, BaseAdapter
@@ -22,8 +23,13 @@ from molecule_runtime.executor_helpers import sanitize_agent_error
 from molecule_runtime.files import write_atomic
 from molecule_runtime.heartbeat import Heartbeat
 from molecule_runtime.initial_prompt import SelfPrompts
+from molecule_runtime.mcp_tools import TOOLS
 from molecule_runtime.platform import PlatformClient
+from molecule_runtime.plugin_sources import install_declared
+from molecule_runtime.plugins import Plugins, load_plugins
 from molecule_runtime.preflight import check, image_config_path
+from molecule_runtime.prompt import Prompt, build_prompt, read_notes
+from molecule_runtime.rbac import allowed_actions
 from molecule_runtime.server import Workspace, build_app
 from molecule_runtime.service_manager import ServiceManager
 from molecule_runtime.turns import TurnExecutor
@@ -44,6 +50,7 @@ SNAPSHOT = ".agent_snapshot.json"
 _STEP_SECONDS = 0.8
 _CLOSE_SECONDS = 5.0
 _DEFAULT_PROMPT = "system-prompt.md"
+_NOTES = Path("/workspace/.molecule/memory")
 
 
 class _Server(uvicorn.Server):
@@ -76,6 +83,7 @@ class Boot:
         self.heartbeat: Heartbeat | None = None
         self.workspace: Workspace | None = None
         self.app: Starlette | None = None
+        self.prompt = Prompt()
         self._started = time.monotonic()
         self._bound = asyncio.Event()
         self._manager = ServiceManager()
@@ -133,6 +141,7 @@ class Boot:
             adapter=self.adapter,
             executor=self.executor,
             problem=self.problem,
+            prompt=self.prompt.shown,
         )
         self.app = build_app(self.workspace)
 
@@ -178,9 +187,11 @@ class Boot:
 
     async def _set_up(self, adapter: BaseAdapter) -> None:
         self.adapter = adapter
+        plugins = await self._plugins(adapter.name())
+        self.prompt = await self._prompt(plugins)
         config = AdapterConfig(
             model=self.config.effective_model,
-            system_prompt=self._system_prompt(),
+            system_prompt=self.prompt.text or None,
             tools=list(self.config.tools),
             runtime_config=dict(self.config.runtime_config),
             config_path=str(self.env.config_path),
@@ -188,6 +199,8 @@ class Boot:
             prompt_files=list(self.config.prompt_files),
             a2a_port=self.port,
             heartbeat=self.heartbeat,
+            mcp_servers=plugins.servers,
+            skills=plugins.skills,
         )
         await adapter.setup(config)
         if snapshot := _read_snapshot():
@@ -197,14 +210,30 @@ class Boot:
             self.heartbeat.adapter = adapter
         metrics.register_ages(adapter.credential_issued_at)
 
-    def _system_prompt(self) -> str | None:
+    async def _plugins(self, runtime: str) -> Plugins:
+        """The plugins of this start. What is wrong with one is said, and stops nothing."""
+        own = configs_dir.resolve() / "plugins"
+        problems = await install_declared(os.environ, own)
+        shared = Path(os.environ.get("PLUGINS_DIR") or "/plugins")
+        found = await asyncio.to_thread(load_plugins, (own, shared), runtime)
+        for problem in (*problems, *found.problems):
+            _log.warning(f"[WARN] {problem}")
+        if found.plugins:
+            _log.info("plugins", names=[plugin.name for plugin in found.plugins])
+        return found
+
+    async def _prompt(self, plugins: Plugins) -> Prompt:
+        configs = self.env.config_path
         names = self.config.prompt_files or [_DEFAULT_PROMPT]
-        pieces = []
-        for name in names:
-            # One that is missing was warned of; one that is there is obeyed, or the workspace is not ready.
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                pieces.append(read_text(self.env.config_path / name).strip())
-        return "\n\n".join(filter(None, pieces)) or None
+        rights = allowed_actions(self.config.rbac)
+        return await build_prompt(
+            self.config,
+            own=[text for name in names if (text := _read_prompt_file(configs / name))],
+            notes=read_notes((_NOTES, configs), names, _read_note),
+            plugins=plugins,
+            client=self.client,
+            tools=[tool for tool in TOOLS if not tool.right or tool.right in rights],
+        )
 
     def registered_card(self) -> dict[str, Any]:
         """The card as the platform keeps it."""
@@ -308,6 +337,23 @@ class Boot:
         if self.client is not None:
             await self.client.aclose()
         _log.info("stopped")
+
+
+def _read_prompt_file(path: Path) -> str:
+    """Its text, "" where there is none. One that is there is obeyed: what cannot be read raises."""
+    try:
+        return read_text(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+
+
+def _read_note(path: Path) -> str:
+    """Its text, "" where there is none. The agent writes these itself, so one that is broken only warns."""
+    try:
+        return _read_prompt_file(path)
+    except (OSError, NotTextError) as error:
+        _log.warning(f"[WARN] a note is left out: {sanitize_agent_error(error)}")
+        return ""
 
 
 async def _within(seconds: float, work: Any, what: str) -> None:

@@ -17,6 +17,7 @@ from a2a.types import AgentCapabilities, AgentCard, AgentInterface, AgentSkill
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from molecule_runtime.card_changes import changes
 from molecule_runtime.proto import to_dict
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def registered_card(config: WorkspaceConfig, url: str, problem: str = "") -> dic
     }
     if problem:
         card["configuration_error"] = problem
-    return card
+    return card | changes()
 
 
 def card_v10(card: AgentCard) -> dict[str, Any]:

@@ -30,7 +30,6 @@ __all__ = [
     "resolve_workspace_path",
     "sanitize_agent_error",
     "set_current_task",
-    "touch_tool_activity",
 ]
 
 WORKSPACE_MOUNT = Path("/workspace")
@@ -117,13 +116,6 @@ def set_current_task(heartbeat: Heartbeat | None, task: str) -> None:
     """Say in the next heartbeat what is being worked on ("" for nothing). The runtime itself counts turns."""
     if heartbeat is not None:
         heartbeat.current_task = task
-
-
-def touch_tool_activity() -> None:
-    """Bump the file that says that a long turn is alive (B-36); nothing where none is configured."""
-    if name := os.environ.get("MOLECULE_TOOL_ACTIVITY_FILE", ""):
-        path = Path(name)
-        path.touch(mode=0o600)
 
 
 def sanitize_agent_error(error: BaseException | str) -> str:

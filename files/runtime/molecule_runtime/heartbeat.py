@@ -25,8 +25,9 @@ _RESET_AFTER = 10
 
 
 class Heartbeat:
-    """Counts turns exactly and reports them through `client`. `current_task` may be set by an executor.
+    """Counts turns exactly and reports them through `client`.
 
+    `current_task` is what the oldest open turn is about, unless an executor has set it to something else.
     Counters only ever go up and down by one per turn: set to 0 or 1 they would leave a workspace busy for
     ever.
     """
@@ -46,6 +47,7 @@ class Heartbeat:
         self._interval = interval
         self._card = card
         self._after_beat = after_beat
+        self._open: list[str] = []
         self._finished = 0
         self._failed = 0
         self._sample_error = ""
@@ -54,14 +56,20 @@ class Heartbeat:
         self._failures_in_a_row = 0
         self._after: asyncio.Task[None] | None = None
 
-    def turn_started(self) -> None:
-        """One more turn is open; the platform hears of it now."""
+    def turn_started(self, about: str = "") -> None:
+        """One more turn is open, `about` something; the platform hears of it now."""
         self.active_tasks += 1
+        self._open.append(about)
+        self.current_task = self.current_task or about
         self._edge.set()
 
-    def turn_ended(self, error: str | None = None) -> None:
-        """One turn less, and whether it failed; the platform hears of it now."""
+    def turn_ended(self, error: str | None = None, about: str = "") -> None:
+        """One turn less, the one `about` something, and whether it failed; the platform hears of it now."""
         self.active_tasks -= 1
+        if about in self._open:
+            self._open.remove(about)
+        if self.current_task == about:
+            self.current_task = next(iter(self._open), "")
         self._finished += 1
         if error is None:
             self._sample_error = ""
@@ -111,6 +119,10 @@ class Heartbeat:
 
     async def _beat_once(self, *, regular: bool) -> None:
         try:
+            if regular:
+                # An outage may outlast the boot, and a platform may lose its rows: without a registration it
+                # has no address of this workspace, however often it hears that it lives.
+                await self.client.register_again()
             await self.client.heartbeat(self.body())
         except PlatformError as error:
             self._failures_in_a_row += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tenacity import (
     AsyncRetrying,
@@ -24,17 +24,29 @@ if TYPE_CHECKING:
 
     from molecule_runtime.config import WorkspaceConfig
 
-__all__ = ["SelfPrompts", "prompt_text", "self_message"]
+__all__ = ["SOURCE_TYPES", "SelfKind", "SelfPrompts", "prompt_text", "self_message"]
 
 _log = logs.get_logger(__name__)
+
+SelfKind = Literal["initial", "idle", "delegation", "smoke"]
+SOURCE_TYPES: dict[SelfKind, str] = {
+    "initial": "self-lifecycle",
+    "idle": "self-idle",
+    "delegation": "self-delegation-result",
+    "smoke": "self-warmup",
+}
+"""What the platform calls the messages that a workspace sends to itself."""
 
 MARKER = ".initial_prompt_done"
 _WAITS = (1.0, 2.0, 4.0, 8.0)
 _BOUND_TIMEOUT = 60.0
 
 
-def self_message(kind: str, text: str) -> dict[str, Any]:
-    """A `message/send` from the workspace to itself; its messageId is `<kind>-<8 hex>`."""
+def self_message(kind: SelfKind, text: str) -> dict[str, Any]:
+    """A `message/send` from the workspace to itself; its messageId is `<kind>-<8 hex>`.
+
+    `params.metadata.source_type` names it as such: without that the platform shows it as the user's words.
+    """
     identifier = f"{kind}-{uuid.uuid4().hex[:8]}"
     message = {
         "messageId": identifier,
@@ -42,7 +54,8 @@ def self_message(kind: str, text: str) -> dict[str, Any]:
         "kind": "message",
         "parts": [{"kind": "text", "text": text}],
     }
-    return {"jsonrpc": "2.0", "id": identifier, "method": "message/send", "params": {"message": message}}
+    params = {"message": message, "metadata": {"source_type": SOURCE_TYPES[kind]}}
+    return {"jsonrpc": "2.0", "id": identifier, "method": "message/send", "params": params}
 
 
 class SelfPrompts:

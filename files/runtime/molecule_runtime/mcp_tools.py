@@ -1,4 +1,4 @@
-"""The eight tools that the agent gets for talking to its peers, its user and its memory."""
+"""The agent's tools: the table of all of them, and those for its peers, its user and its memory."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import json
 import mimetypes
 import stat
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, Field
 
+from molecule_runtime.mcp_goals import GOAL_TOOLS
+from molecule_runtime.mcp_people import PEOPLE_TOOLS
+from molecule_runtime.mcp_tool import NoArguments, Tool, ToolError, asked
 from molecule_runtime.peers import Answer, PeerError, send_to_peer
-from molecule_runtime.platform import PlatformError, UnauthorizedError
+from molecule_runtime.platform import PlatformError
 from molecule_runtime.redaction import redact
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from molecule_runtime.platform import PlatformClient
 
 __all__ = ["TOOLS", "Tool", "ToolError", "Toolbox"]
@@ -27,14 +28,6 @@ _TERMINAL = {"completed", "failed"}
 _LISTED = 10
 _QUEUED_SECONDS = 300.0
 _QUEUED_POLL_SECONDS = 3.0
-
-
-class ToolError(Exception):
-    """A call that did not work. Its text is for the model."""
-
-
-class NoArguments(BaseModel):
-    """Nothing is asked for."""
 
 
 class DelegateArguments(BaseModel):
@@ -56,7 +49,8 @@ class MessageArguments(BaseModel):
 
     message: str = Field(description="The text for the user")
     attachments: list[Any] = Field(
-        default=[], description="Absolute paths of files to send along, 100 MB at most"
+        default=[],
+        description="Files to send along, 100 MB at most: absolute paths, or {uri, name} of uploaded ones",
     )
 
 
@@ -88,7 +82,7 @@ class Toolbox:
 
     async def list_peers(self, _: NoArguments) -> str:
         """One line a peer. A refused or failed request is an error and not "no peers"."""
-        peers = await _asked(self.client.peers())
+        peers = await asked(self.client.peers())
         if not peers:
             return "No peers available (this workspace may be isolated)"
         return "\n".join(
@@ -99,10 +93,9 @@ class Toolbox:
 
     async def delegate_task(self, given: DelegateArguments) -> str:
         """The peer's answer. One that is busy or polls gets the task durably; its result is waited for."""
-        self._require("delegate")
         name = given.workspace_id
         try:
-            peer = await _asked(self.client.discover(given.workspace_id))
+            peer = await asked(self.client.discover(given.workspace_id))
             name = str(peer.get("name") or given.workspace_id)
             await self._log(
                 "a2a_send", given.workspace_id, f"Task for {name}", request_body={"task": given.task}
@@ -125,12 +118,12 @@ class Toolbox:
         return answer.text
 
     async def _wait_for_durable(self, given: DelegateArguments) -> Answer:
-        delegation = await _asked(self.client.delegate(given.workspace_id, given.task))
+        delegation = await asked(self.client.delegate(given.workspace_id, given.task))
         identifier = delegation.get("delegation_id")
         try:
             async with asyncio.timeout(self.queued_seconds):
                 while True:
-                    for row in await _asked(self.client.delegations()):
+                    for row in await asked(self.client.delegations()):
                         if row.get("delegation_id") == identifier and row.get("status") in _TERMINAL:
                             return _durable_answer(row)
                     await asyncio.sleep(self.queued_poll_seconds)
@@ -141,8 +134,7 @@ class Toolbox:
 
     async def delegate_task_async(self, given: DelegateArguments) -> str:
         """Hand over and go on."""
-        self._require("delegate")
-        delegation = await _asked(self.client.delegate(given.workspace_id, given.task))
+        delegation = await asked(self.client.delegate(given.workspace_id, given.task))
         note = "Ask check_task_status for the result; it is also given to you with a later message."
         if delegation.get("idempotent_hit"):
             note = f"This task was handed over before. {note}"
@@ -156,7 +148,7 @@ class Toolbox:
 
     async def check_task_status(self, given: StatusArguments) -> str:
         """One delegation, or the newest ones."""
-        rows = await _asked(self.client.delegations())
+        rows = await asked(self.client.delegations())
         if not given.task_id:
             return json.dumps({"delegations": rows[:_LISTED], "count": len(rows)})
         for row in rows:
@@ -167,19 +159,19 @@ class Toolbox:
     async def get_workspace_info(self, _: NoArguments) -> str:
         """This workspace's public row."""
         try:
-            return json.dumps(await _asked(self.client.workspace()), indent=2)
+            return json.dumps(await asked(self.client.workspace()), indent=2)
         except ToolError as error:
             raise ToolError(json.dumps({"error": str(error)})) from error
 
     async def send_message_to_user(self, given: MessageArguments) -> str:
         """Files first: a message that announces files which are not there is worse than none."""
-        paths = [Path(item) for item in given.attachments if isinstance(item, str) and item]
+        wanted = [_attachment(item, number) for number, item in enumerate(given.attachments)]
+        paths = [each for each in wanted if isinstance(each, Path)]
         files = [(path, mimetypes.guess_type(path.name)[0] or "application/octet-stream") for path in paths]
-        for path in paths:
-            _require_file(path)
-        stored = await _asked(self.client.upload(files)) if files else []
+        uploaded = iter(await asked(self.client.upload(files)) if files else [])
+        stored = [next(uploaded) if isinstance(each, Path) else each for each in wanted]
         try:
-            await _asked(self.client.notify(given.message, stored))
+            await asked(self.client.notify(given.message, stored))
         except ToolError as error:
             cause = error.__cause__
             hint = (
@@ -192,37 +184,25 @@ class Toolbox:
 
     async def commit_memory(self, given: CommitArguments) -> str:
         """Store, without what looks like a secret."""
-        self._require("memory.write")
-        stored = await _asked(self.client.remember(redact(given.content), given.scope))
+        stored = await asked(self.client.remember(redact(given.content), given.scope))
         return json.dumps(
             {"success": True, "id": stored.get("id"), "scope": stored.get("scope", given.scope)}
         )
 
     async def recall_memory(self, given: RecallArguments) -> str:
         """One line a memory."""
-        self._require("memory.read")
-        found = await _asked(self.client.recall(given.query, given.scope))
+        found = await asked(self.client.recall(given.query, given.scope))
         if not found:
             return "No memories found."
         return "\n".join(f"[{memory.get('scope')}] {memory.get('content')}" for memory in found)
 
-    def _require(self, action: str) -> None:
-        if action not in self.allowed:
+    def require(self, action: str) -> None:
+        """Raise ToolError where the roles of the workspace do not allow `action`; "" is always allowed."""
+        if action and action not in self.allowed:
             raise ToolError(f"Error: the roles of this workspace (rbac in config.yaml) do not allow {action}")
 
     async def _log(self, kind: str, target: str, summary: str, **fields: Any) -> None:
         await self.client.activity(kind, "message/send", summary, target_id=target, **fields)
-
-
-@dataclass(frozen=True, slots=True)
-class Tool:
-    """One row of the table: what the model reads about a tool, and what runs."""
-
-    name: str
-    description: str
-    arguments: type[BaseModel]
-    run: Callable[[Toolbox, Any], Awaitable[str]]
-    read_only: bool = False
 
 
 TOOLS = (
@@ -238,12 +218,14 @@ TOOLS = (
         "Give a task to a peer and wait for its answer.",
         DelegateArguments,
         Toolbox.delegate_task,
+        right="delegate",
     ),
     Tool(
         "delegate_task_async",
         "Give a task to a peer and go on; ask check_task_status for the result.",
         DelegateArguments,
         Toolbox.delegate_task_async,
+        right="delegate",
     ),
     Tool(
         "check_task_status",
@@ -270,6 +252,7 @@ TOOLS = (
         "Remember a fact or a decision beyond this conversation.",
         CommitArguments,
         Toolbox.commit_memory,
+        right="memory.write",
     ),
     Tool(
         "recall_memory",
@@ -277,27 +260,39 @@ TOOLS = (
         RecallArguments,
         Toolbox.recall_memory,
         read_only=True,
+        right="memory.read",
     ),
+    *PEOPLE_TOOLS,
+    *GOAL_TOOLS,
 )
-
-
-async def _asked(call: Awaitable[Any]) -> Any:
-    """The platform's answer. A refusal of our credential reads differently from an answer that is empty."""
-    try:
-        return await call
-    except UnauthorizedError as error:
-        raise ToolError(
-            "Error: the platform does not accept this workspace's token (401). It is renewed soon; "
-            "try again then"
-        ) from error
-    except PlatformError as error:
-        raise ToolError(f"Error: {redact(str(error))}") from error
 
 
 def _durable_answer(row: dict[str, Any]) -> Answer:
     if row["status"] == "failed":
         raise ToolError(str(row.get("error") or "the delegated task failed"))
     return Answer(str(row.get("response_preview") or ""))
+
+
+def _attachment(given: Any, number: int) -> Path | dict[str, Any]:
+    """A file to upload, or the description of one that the platform has already. Raises ToolError."""
+    if isinstance(given, dict) and isinstance(given.get("uri"), str) and given["uri"]:
+        name = given.get("name") or PurePosixPath(given["uri"]).name
+        if not isinstance(name, str):
+            raise ToolError(_unknown_form(number, "its name is no text"))
+        optional = {key: given[key] for key in ("mimeType", "size") if given.get(key) is not None}
+        return {"uri": given["uri"], "name": name, **optional}
+    path = given.get("path") if isinstance(given, dict) else given
+    if not isinstance(path, str) or not path:
+        raise ToolError(_unknown_form(number, f"it is {json.dumps(given, default=str)[:80]}"))
+    _require_file(Path(path))
+    return Path(path)
+
+
+def _unknown_form(number: int, problem: str) -> str:
+    return (
+        f"Error: attachment {number + 1} cannot be sent, {problem}: give the absolute path of a file, "
+        '{"path": "/..."}, or {"uri": "...", "name": "..."} of an uploaded one; no message was sent'
+    )
 
 
 def _require_file(path: Path) -> None:

@@ -83,6 +83,7 @@ class PlatformClient:
         self.base_url = base_url
         self.workspace_id = workspace_id
         self.registration = registration
+        self.registered = False
         self._org_id = org_id
         self._timeout = timeout
         self._register_waits = register_waits
@@ -132,6 +133,16 @@ class PlatformClient:
             return False
         return True
 
+    async def register_again(self) -> None:
+        """One attempt to register where the platform does not know this workspace, or never heard of it.
+
+        Raises PlatformError.
+        """
+        if self.registration is None or self.registered:
+            return
+        await self._register_once()
+        _log.info("registered with the platform")
+
     async def _register_once(self) -> None:
         tried = platform_auth.get_token()
         try:
@@ -145,6 +156,7 @@ class PlatformClient:
         answer = _object(await self._send("POST", "/registry/register", headers, json=body))
         _keep(platform_auth.save_token, answer.get("auth_token"), "workspace token")
         _keep(platform_auth.save_inbound_secret, answer.get("platform_inbound_secret"), "platform's secret")
+        self.registered = True
 
     async def _recover(self, refused: str | None) -> bool:
         """Find a token other than the `refused` one; True if a call is worth repeating."""
@@ -211,8 +223,16 @@ class PlatformClient:
         raise kind(response.status_code, str(detail or response.reason_phrase), body)
 
     async def heartbeat(self, body: Json) -> None:
-        """Send one beat and keep the inbound secret that may come back (B-44)."""
-        answer = _object(await self.call("POST", "/registry/heartbeat", json=body))
+        """Send one beat and keep the inbound secret that may come back (B-44).
+
+        Raises PlatformError. A 404 says that the platform has forgotten this workspace: it is to register.
+        """
+        try:
+            answer = _object(await self.call("POST", "/registry/heartbeat", json=body))
+        except PlatformError as error:
+            if error.status == 404:
+                self.registered = False
+            raise
         _keep(platform_auth.save_inbound_secret, answer.get("platform_inbound_secret"), "platform's secret")
 
     async def update_card(self, card: Json) -> None:
@@ -273,8 +293,42 @@ class PlatformClient:
         body = {"message": message, "attachments": list(attachments)}
         await self.call("POST", f"/workspaces/{self.workspace_id}/notify", json=body)
 
-    async def activity(self, activity_type: str, method: str, summary: str, **fields: Any) -> None:
-        """Log an activity row. Best effort: it never fails and never holds up what it tells about."""
+    async def raise_request(self, kind: str, title: str, detail: str, priority: int | None = None) -> Json:
+        """Put a `task` or an `approval` before a person; `{"request_id","status"}`.
+
+        The decision arrives later, as a message of its own.
+        """
+        body: Json = {
+            "kind": kind,
+            "recipient_type": "user",
+            "recipient_id": "",
+            "title": title,
+            "detail": detail,
+            **({} if priority is None else {"priority": priority}),
+        }
+        path = f"/workspaces/{self.workspace_id}/requests"
+        return _object(await self.call("POST", path, json=body, timeout=20.0))
+
+    async def history(self, peer_id: str, limit: int, before: str = "") -> list[Json]:
+        """The activity rows between this workspace and a peer, newest first; `before` is an RFC 3339 time."""
+        params: dict[str, str | int] = {"peer_id": peer_id, "limit": limit}
+        if before:
+            params["before_ts"] = before
+        return _objects(await self.get(f"/workspaces/{self.workspace_id}/activity", params=params))
+
+    async def instructions(self) -> str:
+        """What the platform wants every agent of the organisation, and this one, to follow (Markdown)."""
+        path = f"/workspaces/{self.workspace_id}/instructions/resolve"
+        found = _object(await self.call("GET", path)).get("instructions")
+        return found if isinstance(found, str) else ""
+
+    async def broadcast(self, message: str) -> Json:
+        """Say something to all workspaces of the organisation; `{"status","delivered"}`."""
+        path = f"/workspaces/{self.workspace_id}/broadcast"
+        return _object(await self.call("POST", path, json={"message": message}))
+
+    async def activity(self, activity_type: str, method: str, summary: str, **fields: Any) -> bool:
+        """Log an activity row; whether it was taken. Best effort: it never fails what it tells about."""
         body = {
             "activity_type": activity_type,
             "method": method,
@@ -289,6 +343,8 @@ class PlatformClient:
             await self.call("POST", f"/workspaces/{self.workspace_id}/activity", json=body, timeout=5.0)
         except PlatformError as error:
             _log.debug("activity not logged", method=method, status=error.status)
+            return False
+        return True
 
     async def send_a2a(self, workspace_id: str, payload: Json, read_seconds: float = 600.0) -> Any:
         """Send an A2A request through the platform's proxy; its JSON answer, which may be a "queued" note."""

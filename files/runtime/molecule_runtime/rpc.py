@@ -117,6 +117,7 @@ def bare_message(result: Message | Task) -> Message:
     message.parts.add(text=text or " ".join(said))
     for artifact in result.artifacts:
         message.parts.extend(part for part in artifact.parts if not part.HasField("text"))
+    message.metadata.MergeFrom(result.metadata)
     return message
 
 

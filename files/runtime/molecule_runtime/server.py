@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from molecule_runtime import metrics
+from molecule_runtime import metrics, platform_auth
 from molecule_runtime.cards import CardRoutes
 from molecule_runtime.routes_internal import InternalRoutes
 from molecule_runtime.rpc import RequestHandler, WorkspaceDispatcher
@@ -31,13 +31,17 @@ STREAM_GRACE_SECONDS = 3.0
 
 @dataclass(slots=True)
 class Workspace:
-    """What the routes serve. Without `executor`, messages are answered 503 with `problem`."""
+    """What the routes serve. Without `executor`, messages are answered 503 with `problem`.
+
+    `prompt` is what the agent was told, as people may read it.
+    """
 
     card: AgentCard
     card_url_is_fixed: bool = False
     adapter: BaseAdapter | None = None
     executor: TurnExecutor | None = None
     problem: str = ""
+    prompt: str = ""
     stopping: bool = False
     internal: InternalRoutes = field(default_factory=InternalRoutes)
     handler: RequestHandler | None = None
@@ -56,6 +60,7 @@ def build_app(workspace: Workspace) -> Starlette:
             Route("/", endpoint, methods=["POST"]),
             *CardRoutes(workspace.card, url_is_fixed=workspace.card_url_is_fixed).routes(),
             *workspace.internal.routes(),
+            Route("/internal/prompt", _PromptEndpoint(workspace).__call__, methods=["GET"]),
             Route("/transcript", TranscriptEndpoint(workspace.adapter).__call__, methods=["GET"]),
             Route("/healthz", probes.healthz, methods=["GET"]),
             Route("/readyz", probes.readyz, methods=["GET"]),
@@ -79,6 +84,17 @@ class _NotConfigured:
             identifier = None
         error = {"code": _INTERNAL_ERROR, "message": "agent not configured", "data": self._workspace.problem}
         return JSONResponse({"jsonrpc": "2.0", "id": identifier, "error": error}, status_code=503)
+
+
+class _PromptEndpoint:
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    async def __call__(self, request: Request) -> Response:
+        """What the agent was told at its start, secrets taken out, to the holder of the inbound secret."""
+        if not platform_auth.inbound_authorized(request.headers.get("authorization")):
+            return JSONResponse({"error": "missing or invalid platform secret"}, status_code=401)
+        return PlainTextResponse(self._workspace.prompt, media_type="text/markdown")
 
 
 class _Probes:

@@ -22,8 +22,9 @@ from a2a.types import (
 )
 
 from molecule_runtime import logs
-from molecule_runtime.executor_helpers import sanitize_agent_error
+from molecule_runtime.executor_helpers import extract_message_text, sanitize_agent_error
 from molecule_runtime.metrics import METRICS, Metrics
+from molecule_runtime.redaction import redact
 from molecule_runtime.task_store import TERMINAL_STATES
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ __all__ = ["TurnExecutor"]
 
 _log = logs.get_logger(__name__)
 
+_ABOUT = 120
+_WITHOUT_TEXT = "a message without text"
 _PAUSED = frozenset({TaskState.TASK_STATE_INPUT_REQUIRED, TaskState.TASK_STATE_AUTH_REQUIRED})
 _OUTCOMES = {
     TaskState.TASK_STATE_COMPLETED: "completed",
@@ -56,6 +59,7 @@ class _Turn:
     started: float = field(default_factory=time.monotonic)
     announced: bool = False
     first_output: bool = False
+    about: str = ""
     state: TaskState = TaskState.TASK_STATE_UNSPECIFIED
     reason: str = ""
 
@@ -175,11 +179,12 @@ class TurnExecutor(AgentExecutor):
             message=context.message,
             running=asyncio.current_task(),
             announced=context.current_task is not None,
+            about=_about(context.message),
         )
         self._turns[turn.task_id] = turn
         self._metrics.running.inc()
         if self._heartbeat is not None:
-            self._heartbeat.turn_started()
+            self._heartbeat.turn_started(turn.about)
         try:
             await self._inner.execute(context, _TurnQueue(turn, self._metrics))
             if not turn.ended and turn.state not in _PAUSED:
@@ -204,7 +209,7 @@ class TurnExecutor(AgentExecutor):
         self._metrics.duration.observe(time.monotonic() - turn.started)
         if self._heartbeat is not None:
             failed = turn.state in (TaskState.TASK_STATE_FAILED, TaskState.TASK_STATE_REJECTED)
-            self._heartbeat.turn_ended(turn.reason or "turn failed" if failed else None)
+            self._heartbeat.turn_ended(turn.reason or "turn failed" if failed else None, turn.about)
 
     async def cancel(self, context: RequestContext, event_queue: EventQueue) -> None:
         """Stop one task. The end is written while its streams are still open, so that they see it."""
@@ -236,3 +241,9 @@ class TurnExecutor(AgentExecutor):
 
 def _text(message: Message) -> str:
     return " ".join(part.text for part in message.parts if part.text)
+
+
+def _about(message: Message | None) -> str:
+    """The beginning of `message`, for people who look on; never ""."""
+    words = redact(" ".join(extract_message_text(message)[: 10 * _ABOUT].split()))
+    return (words if len(words) <= _ABOUT else f"{words[: _ABOUT - 1]}…") or _WITHOUT_TEXT

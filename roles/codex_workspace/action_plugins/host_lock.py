@@ -9,20 +9,18 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from ansible import constants as C
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-# On the host. The lock belongs to a process there, which ends when its standard input does.
-HOLD = """
-exec 9>>{path}
-if flock --wait {wait} 9; then
-  date '+{name} since %F %T %Z' >{path}
-  echo codex-workspace-lock: held
-  cat >/dev/null
-else
-  echo "codex-workspace-lock: busy $(cut -d' ' -f2- {path})"
-fi
-"""
+# On the host. The lock belongs to a process there, which ends when its standard input does. What a profile or
+# sudo says before has no word of this run in it. One line: login shells that are no POSIX shell take no more.
+HOLD = (
+    "export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin; umask 077; exec 9>>{path};"
+    " if flock --wait {wait} 9;"
+    " then date '+{name} since %F %T %Z' >{path}; echo; echo {name}: held; cat >/dev/null;"
+    " else echo; echo \"{name}: busy $(cut -d' ' -f2- {path})\"; fi"
+)
 
 # On the controller. Its end of that input closes with the playbook, however the playbook ends, or with the
 # token. The first line is sudo's password, where it wants one.
@@ -73,8 +71,9 @@ class ActionModule(ActionBase):
             stderr=subprocess.STDOUT,
             start_new_session=True,
             text=True,
+            errors="replace",
         )
-        word, said = self._start(holder)
+        word, said = self._start(holder, name)
         if word == "held":
             return result
         Path(token).unlink(missing_ok=True)
@@ -87,7 +86,9 @@ class ActionModule(ActionBase):
     def _command(self, script: str) -> list[str]:
         """The command line that runs `script` on the host as the task would be run."""
         command = f"/bin/sh -c {shlex.quote(script)}"
-        if self._connection.become:
+        # As Ansible does: who is root already needs no sudo, which may not be there.
+        user, root = self._get_remote_user(), self.get_become_option("become_user")
+        if self._connection.become and (C.BECOME_ALLOW_SAME_USER or user != root or not user):
             command = self._connection.become.build_become_command(command, self._connection._shell)
         if self._connection.transport == "ssh":
             program = self._connection.get_option("ssh_executable")
@@ -98,7 +99,7 @@ class ActionModule(ActionBase):
         message = f"a host is locked over ssh or local, and not over {self._connection.transport}"
         raise AnsibleActionFail(message)
 
-    def _start(self, holder: subprocess.Popen[str]) -> tuple[str, str]:
+    def _start(self, holder: subprocess.Popen[str], name: str) -> tuple[str, str]:
         """Hand over the password, and return the holder's word and what came with it."""
         assert holder.stdin is not None  # noqa: S101 (both are pipes)
         assert holder.stdout is not None  # noqa: S101
@@ -109,7 +110,7 @@ class ActionModule(ActionBase):
         said = []
         for line in holder.stdout:
             mark, _, rest = line.strip().partition(": ")
-            if mark == "codex-workspace-lock":
+            if mark == name:
                 word, _, since = rest.partition(" ")
                 return word, since
             said.append(line.strip())

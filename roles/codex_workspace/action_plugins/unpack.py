@@ -18,7 +18,7 @@ EPOCH, SPAN = 1577836800, 1 << 27
 # The archive arrives on the standard input: no copy of it, no module and no second command to start. It is
 # compared before it is unpacked, so a target that has all of it stays as it is.
 SCRIPT = """
-set -eu; umask 022
+set -eu
 test -z {stamp} || ! test "$(cat {stamp} 2>/dev/null)" = {digest} || exit 0
 archive=$(mktemp); trap 'rm -f "$archive"' EXIT
 cat >"$archive"
@@ -117,7 +117,16 @@ class ActionModule(ActionBase):
             size=len(content),
             unpack="" if self._task.check_mode else UNPACK,
         )
-        done = self._low_level_execute_command(f"/bin/sh -c {shlex.quote(script)}", in_data=content)
+        shell = self._shared_loader_obj.action_loader.get(
+            "target_shell",
+            task=self._task,
+            connection=self._connection,
+            play_context=self._play_context,
+            loader=self._loader,
+            templar=self._templar,
+            shared_loader_obj=self._shared_loader_obj,
+        )
+        done = shell.execute(script, task_vars or {}, content)
         if done["rc"] != 0:
             raise AnsibleActionFail(
                 f"The target did not unpack it: {done['stderr'].strip() or done['stdout']}"

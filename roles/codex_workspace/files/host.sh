@@ -8,14 +8,15 @@
 #   CREDENTIALS  names of its secrets
 #   DRAIN        longest time that a restart waits for turns, in seconds
 #   LOCK         file that the run has locked, and whose first word is TOKEN
+#   MINIMUM      free space that an installation needs, in MB
 #   PURGE        true takes the data too (remove)
+#   SCRATCH      directory in which a run makes one of its own, for what only the installation needs
 #   UNIT         name of its service
 #
 # A run is open from its first change until the service runs on what it made. While it is, /var/lib/codex-workspace/previous holds hard
 # links to what was there before: a run that fails puts that back, and one that was cut off is repaired by the next.
 set -eu
 umask 077
-export LC_ALL=C
 
 STATE=/var/lib/codex-workspace
 LAYERS='python packages engine nodejs agent t4 codex runtime payload smoke'
@@ -81,6 +82,62 @@ foreign() {
   for name in $COMMANDS; do
     test ! -e "/usr/local/bin/$name" || echo "/usr/local/bin/$name"
   done
+  # npm's link to another version is npm's to replace, and no other file.
+  test ! -e /usr/bin/codex || test -e /usr/lib/node_modules/@openai/codex || echo /usr/bin/codex
+}
+
+# What the service would run instead of what the role installs.
+shadowing() {
+  for path in /usr/local/sbin/codex /usr/local/bin/codex /usr/sbin/codex; do
+    test ! -e "$path" || test "$path" -ef /usr/bin/codex || echo "$path"
+  done
+}
+
+# The directory itself, or the nearest one above it that is there.
+nearest() {
+  directory=$1
+  while [ ! -d "${directory:-/}" ]; do
+    directory=${directory%/*}
+  done
+  echo "${directory:-/}"
+}
+
+# Root may write wherever a file system takes it.
+read_only() {
+  for path in /etc /opt /usr /usr/local/bin /var/lib "$SCRATCH"; do
+    test -w "$(nearest "$path")" || echo "$path"
+  done
+}
+
+# uv runs from the one, and Python maps libraries from the other.
+not_executable() {
+  for path in /opt/molecule-venv "$SCRATCH"; do
+    case ",$(findmnt --noheadings --output OPTIONS --target "$(nearest "$path")")," in
+      *,noexec,*) echo "$path" ;;
+    esac
+  done
+}
+
+# Whose directory it is that others could put something into, in root's way.
+unsafe_scratch() {
+  test -e "$SCRATCH" || return 0
+  test -d "$SCRATCH" || {
+    echo 'is no directory'
+    return 0
+  }
+  test -z "$(find -H "$SCRATCH" -maxdepth 0 ! -user 0)" || {
+    echo "belongs to the user $(stat -Lc %U "$SCRATCH"), who could change what root runs from there"
+    return 0
+  }
+  test -z "$(find -H "$SCRATCH" -maxdepth 0 -perm /022 ! -perm -1000)" || echo 'other users may write into'
+}
+
+# File systems without the room for an installation: where, what is free and what is needed, in MB. Most of it is in /usr.
+short() {
+  df -Pm / /usr /opt /var/lib "$(nearest "$SCRATCH")" | awk -v all="$MINIMUM" 'NR > 1 {
+    needed = NR < 4 ? all : int(all / 4)
+    if ($4 < needed && !said[$6]++) print $6, $4, needed
+  }'
 }
 
 status() {
@@ -88,6 +145,11 @@ status() {
   echo "init=$(cat /proc/1/comm)"
   echo "systemd=$(systemctl --version | sed -n 's/^systemd \([0-9]*\).*/\1/p')"
   echo "foreign=$(foreign | paste -sd ' ')"
+  echo "shadowing=$(shadowing | paste -sd ' ')"
+  echo "read_only=$(read_only | paste -sd ' ')"
+  echo "not_executable=$(not_executable | paste -sd ' ')"
+  echo "unsafe_scratch=$(unsafe_scratch)"
+  echo "short=$(short | head -n 1)"
   systemctl show --property=ActiveState,UnitFileState "$UNIT"
   service_runs_on=
   for layer in $LAYERS; do
@@ -110,6 +172,7 @@ about() {
     python) echo "modules_python=$(/usr/bin/python3 -c 'import sys; print(sys.version_info >= (3, 9))' 2>/dev/null)" ;;
     nodejs)
       echo "node=$(node --version 2>/dev/null)"
+      echo "node_path=$(command -v node)"
       echo "npm=$(command -v npm)"
       echo "our_node=$(if [ -f "$STATE/found" ] && ! was_found /usr/bin/node; then echo yes; fi)"
       ;;
@@ -125,6 +188,7 @@ installed() {
 found() {
   ! getent passwd "$AGENT" >/dev/null || echo user
   ! getent group docker >/dev/null || echo group
+  ! getent group "$AGENT" >/dev/null || echo agent-group
   for path in $DATA $ENGINE_DATA /usr/bin/node /usr/lib/node_modules/@openai/codex /etc/apt/keyrings/nodesource.asc \
     /etc/apt/sources.list.d/nodesource.sources; do
     test ! -e "$path" || echo "$path"
@@ -136,6 +200,30 @@ replace() {
   mv "$1.new" "$1"
 }
 
+# Says where it is. Nobody knows its name beforehand, and of what was in the directory already, nothing is touched.
+make_scratch() {
+  remove_scratch
+  if [ ! -d "$SCRATCH" ]; then
+    mkdir -p "${SCRATCH%/*}/"
+    mkdir "$SCRATCH"
+    made=$SCRATCH
+  else
+    made=
+  fi
+  directory=$(mktemp -d "${SCRATCH%/}/codex-workspace.XXXXXXXXXX")
+  printf '%s\n' "$directory" "$made" | replace "$STATE/scratch"
+  echo "$directory"
+}
+
+# That of this run, or of one that was cut off.
+remove_scratch() {
+  test -f "$STATE/scratch" || return 0
+  { read -r directory; read -r made; } <"$STATE/scratch"
+  rm -rf "$directory"
+  test -z "$made" || test ! -d "$made" || rmdir --ignore-fail-on-non-empty "$made"
+  rm "$STATE/scratch"
+}
+
 open() {
   mkdir -p "$STATE/layers"
   test -f "$STATE/found" || found | replace "$STATE/found"
@@ -145,8 +233,7 @@ open() {
     mkdir -p "$STATE/previous.new/tree"
     for path in $KEPT; do
       test -e "$path" || continue
-      mkdir -p "$STATE/previous.new/tree${path%/*}"
-      cp -a --link "$path" "$STATE/previous.new/tree$path" 2>/dev/null || cp -a "$path" "$STATE/previous.new/tree$path"
+      keep "$path" "$STATE/previous.new/tree$path"
     done
     cp -a "$STATE/layers" "$STATE/previous.new/"
     installed >"$STATE/previous.new/packages"
@@ -155,6 +242,16 @@ open() {
   for layer in $APPLIED; do
     rm -f "$STATE/layers/${layer%%=*}"
   done
+  make_scratch
+}
+
+# Links, and copies where /var is a file system of its own: links that fail leave the directories that they were to be in.
+keep() {
+  mkdir -p "${2%/*}"
+  if ! cp -a --link "$1" "$2" 2>/dev/null; then
+    rm -rf "$2"
+    cp -a "$1" "$2"
+  fi
 }
 
 # Packages that came while the run was open are the role's to take away again.
@@ -219,7 +316,7 @@ drain() {
   while [ "$left" -gt 0 ]; do
     port=$(systemctl show --property=StatusText --value "$UNIT" | sed -n 's/.* port \([0-9]*\).*/\1/p')
     test -n "$port" || return 0
-    metrics=$(curl --silent --fail --max-time 5 "http://127.0.0.1:$port/metrics") || return 0
+    metrics=$(curl --silent --fail --noproxy '*' --max-time 5 "http://127.0.0.1:$port/metrics") || return 0
     turns=$(echo "$metrics" | awk '/^molecule_turns_(running|queued) / {turns += $2} END {print turns + 0}')
     test "$turns" != 0 || return 0
     sleep 1
@@ -239,6 +336,8 @@ restart() {
 }
 
 restore() {
+  # Of a copy that was not finished.
+  rm -rf "$STATE/previous.new"
   test -d "$STATE/previous" || return 0
   touch "$STATE/packages"
   note_packages
@@ -312,6 +411,7 @@ remove() {
   if ! was_found group && getent group docker >/dev/null && ! dpkg-query --show docker.io >/dev/null 2>&1; then
     groupdel docker
   fi
+  remove_scratch
   rm -rf "$STATE/layers" "$STATE/previous" "$STATE/packages" "$STATE/running" "$STATE/commands"
   if [ "$PURGE" = true ]; then
     # Of an engine that the role brought, and that is gone: another one may have the same directories by now.
@@ -321,7 +421,12 @@ remove() {
     for path in $DATA; do
       was_found "$path" || rm -rf "$path"
     done
-    was_found user || userdel --remove "$AGENT"
+    if ! was_found user; then
+      group=$(getent group "$AGENT" | cut -d: -f3)
+      userdel --remove "$AGENT"
+      # It takes the group of that name with it.
+      ! was_found agent-group || getent group "$AGENT" >/dev/null || groupadd --gid "$group" "$AGENT"
+    fi
     rm -rf "$STATE"
   fi
 }

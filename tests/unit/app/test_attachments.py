@@ -8,7 +8,8 @@ import pytest
 from a2a.types import Message, Part
 from google.protobuf.struct_pb2 import Value  # type: ignore[import-untyped]  # ships no types
 
-from attachments import AttachmentError, Attachments, PlatformFiles, is_empty
+from attachments import AttachmentError, Attachments, is_empty
+from platform_api import PlatformApi
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,8 +35,8 @@ def data(value: dict[str, Any]) -> Part:
     return part
 
 
-def platform(handler: Callable[[httpx.Request], httpx.Response]) -> PlatformFiles:
-    return PlatformFiles(
+def platform(handler: Callable[[httpx.Request], httpx.Response]) -> PlatformApi:
+    return PlatformApi(
         "http://platform/",
         "ws-1",
         lambda: {"Authorization": "Bearer token"},

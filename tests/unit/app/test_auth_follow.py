@@ -6,6 +6,7 @@ import asyncio
 import errno
 import json
 import os
+import stat
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -58,8 +59,18 @@ async def client(platform: FakePlatform) -> AsyncIterator[PlatformClient]:
 
 
 def tokens_in(home: Path) -> str:
-    token: str = json.loads((home / "auth.json").read_text())["tokens"]["refresh_token"]
+    """The refresh token that stands beside auth.json: codex is given the rest of the document alone."""
+    kept = json.loads((home / "auth.json.withheld").read_text())
+    given = json.loads((home / "auth.json").read_text())
+    token: str = kept["tokens"]["refresh_token"]
+    assert given["tokens"].pop("refresh_token").startswith("withheld-from-a-follower.")
+    del kept["tokens"]["refresh_token"]
+    assert given == kept
     return token
+
+
+def modes_in(home: Path) -> set[int]:
+    return {stat.S_IMODE(path.stat().st_mode) for path in home.iterdir()}
 
 
 def names_in(home: Path) -> set[str]:
@@ -71,8 +82,10 @@ async def test_what_the_platform_holds_is_taken_with_the_organisation_in_the_hea
 ) -> None:
     text = subscription("rt-1") + "\r\n"
     platform.secret_values = {"CODEX_AUTH_JSON": text, "OTHER": "x"}
-    await Follower(home, client.secrets).first()
-    assert (home / "auth.json").read_bytes() == text.encode()
+    await Follower(home, client.secrets).now()
+    assert (home / "auth.json.withheld").read_bytes() == text.encode()
+    assert tokens_in(home) == "rt-1"
+    assert modes_in(home) == {0o600}
     (call,) = platform.calls
     assert (call.route, call.authorized, call.org) == ("secrets", True, "org-1")
 
@@ -96,6 +109,29 @@ async def test_newer_tokens_replace_older_ones_and_never_the_other_way_round(
         platform.secret_values = {"CODEX_AUTH_JSON": subscription(token, age=age * DAY)}
         await follower.sync()
         assert tokens_in(home) == expected
+
+
+async def test_a_refresh_that_leaves_last_refresh_alone_is_taken_and_a_workspaces_own_older_secret_is_not(
+    platform: FakePlatform, client: PlatformClient, home: Path
+) -> None:
+    follower = Follower(home, client.secrets)
+    for hours, token, expected in ((1, "rt-1", "rt-1"), (9, "rt-2", "rt-2"), (1, "rt-own", "rt-2")):
+        document = auth_document(expires_in=hours * 3600, refresh_token=token, age=0)
+        document["last_refresh"] = "2026-01-01T00:00:00Z"
+        platform.secret_values = {"CODEX_AUTH_JSON": json.dumps(document)}
+        await follower.sync()
+        assert tokens_in(home) == expected
+
+
+async def test_whoever_signs_in_by_hand_keeps_the_tokens_and_codex_does_not_get_them(
+    platform: FakePlatform, client: PlatformClient, home: Path
+) -> None:
+    platform.secret_values = {"CODEX_AUTH_JSON": subscription("rt-1", age=2 * DAY)}
+    follower = Follower(home, client.secrets)
+    await follower.sync()
+    (home / "auth.json").write_text(subscription("rt-by-hand"))
+    await follower.sync()
+    assert tokens_in(home) == "rt-by-hand"
 
 
 @pytest.mark.parametrize("text", ["", "{", "{}", '{"auth_mode": "apikey"}'])
@@ -129,7 +165,7 @@ async def test_a_platform_that_does_not_answer_holds_up_the_boot_for_a_bounded_t
         await asyncio.Event().wait()
         raise AssertionError
 
-    await Follower(home, silent).first()
+    await Follower(home, silent).now()
 
 
 async def test_a_full_disk_leaves_the_old_file_whole_and_the_next_round_tries_again(
@@ -165,7 +201,9 @@ async def test_it_fetches_again_and_again_and_sooner_while_it_has_nothing(
         if len(slept) == 6:
             raise asyncio.CancelledError
 
-    monkeypatch.setattr(auth_follow, "asyncio", SimpleNamespace(sleep=sleep, to_thread=asyncio.to_thread))
+    monkeypatch.setattr(
+        auth_follow, "asyncio", SimpleNamespace(sleep=sleep, to_thread=asyncio.to_thread, Lock=asyncio.Lock)
+    )
     with pytest.raises(asyncio.CancelledError):
         await Follower(home, client.secrets, interval=100).run()
     assert slept == [5, 10, 20, 100, 100, 100]
@@ -209,10 +247,46 @@ async def test_the_owner_asks_the_platform_for_nothing(
     assert platform.calls == []
 
 
-@pytest.mark.parametrize(("value", "follows"), [("0", True), ("1", False), ("", False)])
-def test_a_single_workspace_is_the_owner(value: str, follows: bool) -> None:
-    assert is_follower({"CODEX_AUTH_REFRESH_OWNER": value}) is follows
-    assert not is_follower({})
+@pytest.mark.parametrize(("value", "follows"), [("0", True), ("1", False)])
+@pytest.mark.parametrize("url", ["off", "https://platform.example"])
+def test_what_is_said_counts(value: str, follows: bool, url: str) -> None:
+    assert is_follower({"CODEX_AUTH_REFRESH_OWNER": value, "PLATFORM_URL": url}) is follows
+
+
+@pytest.mark.parametrize(
+    ("url", "follows"), [("off", False), ("NONE/", False), ("https://p", True), ("", True)]
+)
+def test_a_workspace_is_the_owner_unless_there_is_a_platform(url: str, follows: bool) -> None:
+    assert is_follower({"PLATFORM_URL": url}) is follows
+    assert is_follower({"PLATFORM_URL": url, "CODEX_AUTH_REFRESH_OWNER": ""}) is follows
+
+
+async def test_under_a_platform_a_workspace_with_a_subscription_follows_by_default(
+    platform: FakePlatform, config: AdapterConfig, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLATFORM_URL", platform.url)
+    monkeypatch.delenv("CODEX_AUTH_REFRESH_OWNER")
+    monkeypatch.setenv("CODEX_AUTH_JSON", subscription("rt-env", age=3 * DAY))
+    platform.secret_values = {"CODEX_AUTH_JSON": subscription("rt-1")}
+    adapter = Adapter()
+    try:
+        await adapter.setup(config)
+    finally:
+        await adapter.close()
+    assert tokens_in(home) == "rt-1"
+    status = json.loads((home / "auth_refresh_status.json").read_text())
+    assert status["watchdog_last_outcome"] == "skip:not_refresh_owner"
+    assert abs(status["last_refresh_age_seconds"] - DAY) < DAY
+
+
+async def test_under_a_platform_a_workspace_with_an_api_key_asks_for_no_subscription(
+    platform: FakePlatform, config: AdapterConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLATFORM_URL", platform.url)
+    monkeypatch.delenv("CODEX_AUTH_REFRESH_OWNER")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-1")
+    await Adapter().setup(config)
+    assert platform.calls == []
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "1h", "31536001", "\u0661"])
@@ -221,6 +295,6 @@ def test_a_wrong_interval_is_refused(value: str) -> None:
         sync_interval({"CODEX_AUTH_SYNC_INTERVAL_SECONDS": value})
 
 
-def test_the_interval_is_an_hour_unless_it_is_set() -> None:
-    assert sync_interval({}) == 3600
+def test_the_interval_is_shorter_than_the_platform_refreshes_ahead_unless_it_is_set() -> None:
+    assert sync_interval({}) == 600
     assert sync_interval({"CODEX_AUTH_SYNC_INTERVAL_SECONDS": " 60 "}) == 60

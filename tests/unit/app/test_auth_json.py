@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import auth_json
-from auth_json import AuthJsonError, given, install, is_subscription
+from atomic_file import write_atomically
+from auth_json import AuthJsonError, given, install, is_subscription, settle
 from codex_auth_refresh import locked
 from support.token_endpoint import jwt
 from support.watchdog import DAY, auth_document, rfc3339
@@ -79,6 +80,11 @@ def test_what_codex_login_writes_is_taken(tmp_path: Path, document: str) -> None
         (with_tokens(refresh_token=""), "lacks tokens.refresh_token:"),
         (with_tokens(refresh_token=7), "lacks tokens.refresh_token:"),
         (with_tokens(id_token="rt-secret"), "tokens.id_token that is no JWT"),
+        (with_tokens(access_token="at\ud800"), "has characters that no token has in tokens.access_token"),
+        (
+            with_tokens(refresh_token="rt-secret\n"),
+            "has characters that no token has in tokens.refresh_token",
+        ),
         ('{"a": "\udcff"}', "is not UTF-8 text"),
     ],
 )
@@ -93,6 +99,80 @@ def test_anything_else_is_refused_by_name_with_the_remedy_and_without_its_conten
     for secret in ("rt-secret-first", "at-secret", "id-secret", "sk-secret"):
         assert secret not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+# --- a workspace that refreshes nothing ---------------------------------------------------------------------
+
+
+def kept_in(home: Path) -> str:
+    return (home / "auth.json.withheld").read_text()
+
+
+def test_codex_is_not_given_the_refresh_token_and_gets_it_back_with_the_ownership(tmp_path: Path) -> None:
+    document = text()
+    assert install(tmp_path, document, SOURCE, withhold=True) == "written"
+    assert "rt-secret-first" not in (tmp_path / "auth.json").read_text()
+    assert kept_in(tmp_path) == document
+    before = {path.name: path.stat().st_ino for path in tmp_path.iterdir()}
+    assert install(tmp_path, document, SOURCE, withhold=True) == "same"
+    assert {path.name: path.stat().st_ino for path in tmp_path.iterdir()} == before
+    settle(tmp_path, withhold=False)
+    assert (tmp_path / "auth.json").read_text() == document
+    assert not (tmp_path / "auth.json.withheld").exists()
+    settle(tmp_path, withhold=True)
+    assert kept_in(tmp_path) == document
+
+
+@pytest.mark.parametrize("withhold", [True, False])
+def test_what_it_has_fetched_outlives_the_older_one_of_the_environment(
+    tmp_path: Path, withhold: bool
+) -> None:
+    newer = json.dumps(auth_document(**issued(time.time(), "rt-newer")))
+    install(tmp_path, newer, SOURCE, withhold=True)
+    older = json.dumps(auth_document(**issued(time.time() - DAY, "rt-older")))
+    assert install(tmp_path, older, SOURCE, withhold=withhold) == "kept"
+    assert (kept_in(tmp_path) if withhold else (tmp_path / "auth.json").read_text()) == newer
+
+
+@pytest.mark.parametrize("withhold", [True, False])
+@pytest.mark.parametrize("left", [None, "", "{", "{}"])
+def test_a_placeholder_whose_document_is_lost_is_no_reason_to_lose_the_rest(
+    tmp_path: Path, withhold: bool, left: str | None
+) -> None:
+    install(tmp_path, text(), SOURCE, withhold=True)
+    before = (tmp_path / "auth.json").read_text()
+    (tmp_path / "auth.json.withheld").unlink()
+    if left is not None:
+        (tmp_path / "auth.json.withheld").write_text(left)
+    settle(tmp_path, withhold=withhold)
+    assert (tmp_path / "auth.json").read_text() == before
+    assert install(tmp_path, text(), SOURCE, withhold=withhold) == "written"
+
+
+def test_a_placeholder_is_no_subscription_to_give(tmp_path: Path) -> None:
+    install(tmp_path, text(), SOURCE, withhold=True)
+    with pytest.raises(AuthJsonError, match="of a workspace that refreshes nothing"):
+        install(tmp_path / "other", (tmp_path / "auth.json").read_text(), SOURCE)
+
+
+def test_a_full_disk_between_the_two_files_leaves_the_newest_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, json.dumps(auth_document(**issued(time.time() - DAY, "rt-1"))), SOURCE, withhold=True)
+    newer = json.dumps(auth_document(**issued(time.time(), "rt-2")))
+
+    def full(path: Path, content: str | bytes, *, mode: int = 0o600) -> None:
+        if path.name == "auth.json":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_atomically(path, content, mode=mode)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(auth_json, "write_atomically", full)
+        with pytest.raises(OSError, match="No space"):
+            install(tmp_path, newer, SOURCE, withhold=True)
+    settle(tmp_path, withhold=True)
+    given = json.loads((tmp_path / "auth.json").read_text())["tokens"]
+    assert given["access_token"] == json.loads(newer)["tokens"]["access_token"]
 
 
 # --- verbatim -----------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from molecule_runtime.environment import platform_url
 from support.watchdog import APP, auth_document, wait_until
 
 if TYPE_CHECKING:
@@ -223,7 +224,8 @@ def test_secrets_of_files_are_there_before_anything_reads_them(machine: Machine)
     boot = machine.run()
     assert f"secrets: CODEX_AUTH_JSON, PLATFORM_URL from {machine.configs}/secrets.d/load.sh" in boot.lines
     assert "workspace ws-1, platform https://from.file" in boot.lines
-    assert (machine.codex_home / "auth.json").read_text() == machine.seen()["given"]["CODEX_AUTH_JSON"]
+    kept = machine.codex_home / "auth.json.withheld"
+    assert kept.read_text() == machine.seen()["given"]["CODEX_AUTH_JSON"]
 
 
 def test_credentials_of_systemd_are_named_and_taken(machine: Machine) -> None:
@@ -279,11 +281,13 @@ def test_a_wrong_subscription_is_one_line_and_the_old_file_is_left(
 
 def test_the_watchdog_of_a_subscription_gets_no_credential_and_no_file_of_ours(machine: Machine) -> None:
     boot = machine.run(CODEX_AUTH_JSON=subscription(), OPENAI_API_KEY=SECRET)
-    assert "OAuth: the watchdog keeps auth.json fresh" in boot.lines
+    why = "owner: CODEX_AUTH_REFRESH_OWNER is not set, and PLATFORM_URL is off"
+    assert f"OAuth: the watchdog keeps auth.json fresh ({why})" in boot.lines
     wait_until(machine.watchdog.exists, "the watchdog runs")
     text = machine.watchdog.read_text()
     assert text.startswith("--supervise\n")
     assert f"CODEX_HOME={machine.codex_home}\n" in text
+    assert "CODEX_AUTH_REFRESH_OWNER=1\n" in text
     for secret in (SECRET, "rt-secret", "memfd"):
         assert secret not in text
 
@@ -297,8 +301,30 @@ def test_without_a_subscription_there_is_no_watchdog(machine: Machine, key: str)
 
 def test_a_follower_refreshes_nothing(machine: Machine) -> None:
     boot = machine.run(CODEX_AUTH_JSON=subscription(), CODEX_AUTH_REFRESH_OWNER="0")
-    assert any(line.startswith("OAuth: follower") for line in boot.lines)
+    said = "OAuth: follower, this workspace refreshes nothing (CODEX_AUTH_REFRESH_OWNER=0)"
+    assert said in boot.lines
     assert "the watchdog" not in boot.log
+
+
+@pytest.mark.parametrize("url", ["", "http://platform.example:8080", "off.example"])
+def test_under_a_platform_a_workspace_is_a_follower_unless_it_is_told_otherwise(
+    machine: Machine, url: str
+) -> None:
+    boot = machine.run(CODEX_AUTH_JSON=subscription(), PLATFORM_URL=url)
+    (line,) = [line for line in boot.lines if line.startswith("OAuth")]
+    assert line.startswith(
+        "OAuth: follower, this workspace refreshes nothing (CODEX_AUTH_REFRESH_OWNER is not"
+    )
+    assert "set it to 1" in line
+    boot = machine.run(CODEX_AUTH_JSON=subscription(), PLATFORM_URL=url, CODEX_AUTH_REFRESH_OWNER="1")
+    assert "OAuth: the watchdog keeps auth.json fresh (owner: CODEX_AUTH_REFRESH_OWNER=1)" in boot.lines
+
+
+@pytest.mark.parametrize("url", ["off", "none", " OFF ", "off/"])
+def test_without_a_platform_a_workspace_owns_its_account(machine: Machine, url: str) -> None:
+    boot = machine.run(CODEX_AUTH_JSON=subscription(), PLATFORM_URL=url)
+    assert any(line.startswith("OAuth: the watchdog keeps auth.json fresh (owner: ") for line in boot.lines)
+    assert platform_url({"PLATFORM_URL": url}) is None, "the runtime says the same"
 
 
 # --- CODEX_HOME ---------------------------------------------------------------------------------------------

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from auth_follow import CODEX_MUST_NOT_REFRESH
 from failures import FailureKind, TurnFailure, turn_failure
+from token_desk import NO_DESK
 
 _TOO_MANY = {"responseTooManyFailedAttempts": {"httpStatusCode": 429}}
 _DISCONNECTED = "stream disconnected before completion:"
@@ -66,8 +66,8 @@ def test_every_kind_has_a_sentence(kind: FailureKind) -> None:
 
 
 def test_a_follower_whose_tokens_have_expired_is_told_whose_business_that_is() -> None:
-    (url,) = CODEX_MUST_NOT_REFRESH.values()
+    (url,) = NO_DESK.values()
     failure = turn_failure({"message": f"error sending request for url ({url})", "codexErrorInfo": "other"})
     assert failure.kind is FailureKind.UNAUTHORIZED
-    assert "another workspace refreshes them" in failure.text
+    assert "refresh them itself (CODEX_AUTH_REFRESH_OWNER" in failure.text
     assert url not in failure.text

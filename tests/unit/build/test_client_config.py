@@ -224,6 +224,11 @@ def test_the_extra_ca_is_the_first_configured_one_that_is_there(machine: Machine
     assert machine.read()["ca_file"] == files["requests"]
 
 
-def test_proxies_are_those_of_the_environment_and_no_empty_ones(machine: Machine) -> None:
-    machine.env.update(https_proxy="http://proxy:3128", NO_PROXY="localhost", HTTP_PROXY="")
-    assert machine.read()["proxies"] == {"https_proxy": "http://proxy:3128", "NO_PROXY": "localhost"}
+def test_proxies_are_those_of_the_environment_in_one_spelling_and_no_empty_ones(machine: Machine) -> None:
+    machine.env.update(https_proxy="http://proxy:3128", HTTPS_PROXY="http://other:3128")
+    machine.env.update(NO_PROXY="localhost", HTTP_PROXY="", ALL_PROXY="http://all:3128")
+    assert machine.read()["proxies"] == {
+        "https_proxy": "http://proxy:3128",
+        "no_proxy": "localhost",
+        "all_proxy": "http://all:3128",
+    }

@@ -48,6 +48,32 @@ def test_a_value_that_would_end_its_instruction_is_refused(end: str) -> None:
         commit.changes({**GIVEN, "labels": {"a": f"b{end}ENTRYPOINT evil"}})
 
 
+@pytest.mark.parametrize(
+    ("own", "of_image", "added"),
+    [
+        (["PATH=/bin", "A=1"], ["A=1", "PATH=/bin"], []),
+        (None, None, []),
+        ([], None, []),
+        (["PATH=/bin", "http_proxy=http://u:p@proxy"], ["PATH=/bin"], ["http_proxy"]),
+        (["PATH=/other", "NO_PROXY"], ["PATH=/bin"], ["NO_PROXY", "PATH"]),
+        (["A=1=2"], None, ["A"]),
+    ],
+)
+def test_variables_that_a_container_has_beside_its_image_are_told_by_name_alone(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    own: list[str] | None,
+    of_image: list[str] | None,
+    added: list[str],
+) -> None:
+    script = f"""case "$1 $4" in
+    "container the one") echo 'sha256:1 {json.dumps(own)}';;
+    "image sha256:1") echo '{json.dumps(of_image)}';;
+    *) exit 1;; esac"""
+    fake_docker(monkeypatch, tmp_path, script)
+    assert commit.added_variables("the one") == added
+
+
 # --- docker_image -----------------------------------------------------------------------------------------
 
 

@@ -104,6 +104,7 @@ class Engine:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.images: list[dict[str, Any]] = []
+        self.environment: list[str] | None = ["PATH=/bin", "LANG=C.UTF-8"]
         self.variables = dict(VARIABLES)
         self.role = root / "role"
         (self.role / "tasks").mkdir(parents=True)
@@ -123,7 +124,7 @@ class Engine:
             "docker",
             f"""case "$1 $2" in
             "image ls") cat {root}/ids;;
-            "image inspect") cat {root}/images;;
+            "image inspect") test "$3" = "$(cat {root}/base)" && cat {root}/images;;
             *) echo "unexpected: $*" >&2; exit 1;; esac""",
         )
 
@@ -134,8 +135,10 @@ class Engine:
 
     def plan(self, parent: str = BASE, *, reuse: bool = True) -> dict[str, Any]:
         """Run the action in a real play and return its result."""
+        (self.root / "base").write_text(parent)
         (self.root / "ids").write_text("".join(f"{image['Id']}\n" for image in self.images))
-        (self.root / "images").write_text(json.dumps(self.images))
+        base = {"Id": parent, "Size": 1, "Config": {"Env": self.environment}}
+        (self.root / "images").write_text(json.dumps([base, *self.images]))
         arguments = {
             "parent": parent,
             "role_path": str(self.role),
@@ -185,7 +188,8 @@ class Engine:
         for layer in plan["missing"]:
             key = layers.layer_key(top, layer["inputs"])
             top = f"sha256:{len(self.images):064d}"
-            self.images.append({"Id": top, "Size": 1, "Config": {"Labels": {layers.KEY_LABEL: key}}})
+            config = {"Labels": {layers.KEY_LABEL: key}, "Env": self.environment}
+            self.images.append({"Id": top, "Size": 1, "Config": config})
 
 
 @pytest.fixture
@@ -217,6 +221,37 @@ def test_a_layer_that_changed_takes_those_above_it_along_and_none_below(engine: 
     plan = engine.plan()
     assert names(plan, "reused") == ["first"]
     assert names(plan, "missing") == ["second", "third"]
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        ["PATH=/bin", "LANG=C.UTF-8", "HTTPS_PROXY=http://user:s3cret@proxy.example"],
+        ["PATH=/bin", "LANG=de_DE.UTF-8"],
+        ["PATH=/bin"],
+        None,
+    ],
+    ids=["more", "another", "less", "none"],
+)
+def test_a_layer_that_has_not_the_environment_of_its_base_is_not_used_again(
+    engine: Engine, environment: list[str] | None
+) -> None:
+    """It was committed with what a docker client gave its container: proxies, with their passwords."""
+    engine.build()
+    engine.images[1]["Config"]["Env"] = environment
+    plan = engine.plan()
+    assert names(plan, "reused") == ["first"]
+    assert names(plan, "missing") == ["second", "third"]
+
+
+def test_the_order_of_the_environment_does_not_matter_and_a_base_may_have_none(engine: Engine) -> None:
+    engine.build()
+    engine.images[1]["Config"]["Env"] = list(reversed(engine.environment or []))
+    assert names(engine.plan(), "missing") == []
+    engine.environment = None
+    for image in engine.images:
+        image["Config"]["Env"] = []
+    assert names(engine.plan(), "missing") == []
 
 
 def test_another_base_changes_every_layer(engine: Engine) -> None:

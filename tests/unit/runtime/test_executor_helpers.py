@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import stat
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +19,6 @@ from molecule_runtime.executor_helpers import (
     read_delegation_results,
     resolve_workspace_path,
     sanitize_agent_error,
-    touch_tool_activity,
 )
 
 if TYPE_CHECKING:
@@ -176,16 +173,3 @@ def test_an_error_is_shown_as_one_short_line_without_secrets() -> None:
     assert sanitize_agent_error(RuntimeError("a\n  b sk-abcdefghijklmnopqrst")) == "a b [redacted]"
     assert sanitize_agent_error(TimeoutError()) == "TimeoutError"
     assert len(sanitize_agent_error("x" * 9999)) == 500
-
-
-def test_a_tools_activity_is_seen_in_the_files_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """B-36: a long turn that works with tools is alive."""
-    path = tmp_path / "activity"
-    touch_tool_activity()
-    assert not path.exists()
-    monkeypatch.setenv("MOLECULE_TOOL_ACTIVITY_FILE", str(path))
-    touch_tool_activity()
-    os.utime(path, (1, 1))
-    touch_tool_activity()
-    assert path.stat().st_mtime > 1
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600

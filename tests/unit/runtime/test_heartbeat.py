@@ -182,3 +182,43 @@ async def test_slow_work_after_a_beat_delays_no_beat(client: PlatformClient, pla
     async with beating(Heartbeat(client, interval=0.01, after_beat=slow)):
         await platform.wait_for(lambda: len(platform.heartbeats) >= 3)
     forever.set()
+
+
+async def test_a_workspace_whose_platform_was_away_at_boot_registers_as_soon_as_it_is_there(
+    platform: FakePlatform,
+) -> None:
+    """Heartbeats alone leave it online without an address."""
+    platform.issue_token()
+    late = PlatformClient(platform.url, "ws-self", registration=registration, register_waits=(0.0,))
+    platform.reject_next("register", 503, 2)
+    assert not await late.register()
+    platform.reject_next("register", 503)
+    platform.workspaces["ws-self"].token_hash = ""
+    async with beating(Heartbeat(late, interval=0.01)):
+        await platform.wait_for(lambda: len(platform.heartbeats) > 2)
+    assert platform.workspaces["ws-self"].url == "http://localhost:8000"
+    assert [call.status for call in platform.calls_to("register")] == [503, 503, 503, 200]
+    await late.aclose()
+
+
+async def test_a_platform_that_has_forgotten_the_workspace_gets_its_registration_again(
+    client: PlatformClient, platform: FakePlatform
+) -> None:
+    async with beating(Heartbeat(client, interval=0.01)):
+        await platform.wait_for(lambda: len(platform.heartbeats) == 1)
+        me = platform.workspaces["ws-self"]
+        del platform.workspaces["ws-self"]
+        await platform.wait_for(lambda: "ws-self" in platform.workspaces)
+        assert platform.workspaces["ws-self"] is not me
+        seen = len(platform.heartbeats)
+        await platform.wait_for(lambda: len(platform.heartbeats) > seen)
+    assert len(platform.registrations) == 2
+
+
+async def test_a_heartbeat_that_is_answered_503_is_sent_again_and_no_registration_comes_of_it(
+    client: PlatformClient, platform: FakePlatform
+) -> None:
+    platform.reject_next("heartbeat", 503, 3)
+    async with beating(Heartbeat(client, interval=0.01)):
+        await platform.wait_for(lambda: len(platform.heartbeats) > 1)
+    assert len(platform.registrations) == 1

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from mcp import ClientSession, StdioServerParameters
-from mcp.client.stdio import stdio_client
-from mcp.types import TextContent
 
-from molecule_runtime.mcp_tools import DelegateArguments, Toolbox, ToolError
+from molecule_runtime.mcp_tool import ToolError
+from molecule_runtime.mcp_tools import DelegateArguments, Toolbox
 from molecule_runtime.platform import PlatformClient
-from support.fake_platform import FakePlatform, Peer
+from support.fake_platform import Peer
+from support.mcp_agent import agent_process
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from support.fake_platform import FakePlatform
+    from support.mcp_agent import Agent
     from unit.runtime.conftest import LiveWorkspace
 
 pytestmark = pytest.mark.anyio
@@ -38,57 +36,20 @@ TOOLS = [
     "send_message_to_user",
     "commit_memory",
     "recall_memory",
+    "create_request",
+    "create_approval",
+    "chat_history",
+    "get_runtime_identity",
+    "update_agent_card",
+    "broadcast_message",
+    "goal_set",
+    "goal_get",
+    "goal_clear",
+    "task_add",
+    "task_list",
+    "task_update",
+    "task_complete",
 ]
-
-
-@dataclass
-class Agent:
-    """The model's side of the server."""
-
-    session: ClientSession
-    platform: FakePlatform
-
-    async def call(self, tool: str, **arguments: Any) -> str:
-        """The text of a call that works."""
-        failed, text = await self.outcome(tool, **arguments)
-        assert not failed, text
-        return text
-
-    async def error(self, tool: str, **arguments: Any) -> str:
-        """The text of a call that does not."""
-        failed, text = await self.outcome(tool, **arguments)
-        assert failed, text
-        return text
-
-    async def outcome(self, tool: str, **arguments: Any) -> tuple[bool, str]:
-        result = await self.session.call_tool(tool, arguments)
-        (content,) = result.content
-        assert isinstance(content, TextContent)
-        return bool(result.is_error), content.text
-
-
-@contextlib.asynccontextmanager
-async def agent_process(platform: FakePlatform, configs: Path, **variables: str) -> AsyncIterator[Agent]:
-    """A server process with the environment that config.toml gives it, and a token on disk."""
-    platform.rotate_token(configs / ".auth_token")
-    parameters = StdioServerParameters(
-        command=sys.executable,
-        args=["-m", "molecule_runtime.a2a_mcp_server"],
-        env={
-            "PYTHONPATH": _PYTHONPATH,
-            "WORKSPACE_ID": "ws-self",
-            "PLATFORM_URL": platform.url,
-            "CONFIGS_DIR": str(configs),
-            **variables,
-        },
-    )
-    with os.fdopen(os.open(os.devnull, os.O_WRONLY), "w") as log:
-        async with stdio_client(parameters, errlog=log) as streams, ClientSession(*streams) as session:
-            initialized = await session.initialize()
-            assert initialized.server_info.name == "a2a-delegation"
-            assert initialized.capabilities.tools is not None
-            assert not initialized.capabilities.tools.list_changed
-            yield Agent(session, platform)
 
 
 @pytest.fixture
@@ -97,7 +58,7 @@ async def agent(platform: FakePlatform, configs: Path) -> AsyncIterator[Agent]:
         yield running
 
 
-async def test_the_eight_tools_are_declared_with_their_arguments_and_answer_a_ping(agent: Agent) -> None:
+async def test_the_tools_are_declared_with_their_arguments_and_answer_a_ping(agent: Agent) -> None:
     await agent.session.send_ping()
     listed = (await agent.session.list_tools()).tools
     assert [tool.name for tool in listed] == TOOLS
@@ -112,6 +73,10 @@ async def test_the_eight_tools_are_declared_with_their_arguments_and_answer_a_pi
         "check_task_status",
         "get_workspace_info",
         "recall_memory",
+        "chat_history",
+        "get_runtime_identity",
+        "goal_get",
+        "task_list",
     }
 
 
@@ -239,10 +204,28 @@ async def test_a_message_to_the_user_carries_files_and_none_is_sent_if_a_file_is
     report = tmp_path / "report.pdf"
     report.write_bytes(b"%PDF")
     assert await agent.call("send_message_to_user", message="hi") == "Message sent to user"
-    sent = await agent.call("send_message_to_user", message="see", attachments=[str(report), 7, None])
+    sent = await agent.call("send_message_to_user", message="see", attachments=[str(report)])
     assert sent == "Message sent to user with 1 attachment(s)"
     assert agent.platform.notifications[-1]["attachments"][0]["mimeType"] == "application/pdf"
-    for bad in ("relative.txt", str(tmp_path / "missing"), str(tmp_path)):
+    already = {"uri": "workspace:/workspace/a.txt", "name": "a.txt", "mimeType": "text/plain", "size": 3}
+    mixed = [{"path": str(report)}, already, {"uri": "workspace:/workspace/b.txt"}]
+    await agent.call("send_message_to_user", message="see", attachments=mixed)
+    first, *others = agent.platform.notifications.pop()["attachments"]
+    assert first["name"] == "report.pdf"
+    assert others == [already, {"uri": "workspace:/workspace/b.txt", "name": "b.txt"}]
+    for bad in (
+        "relative.txt",
+        str(tmp_path / "missing"),
+        str(tmp_path),
+        7,
+        None,
+        "",
+        {},
+        {"file": str(report)},
+        {"path": 3},
+        {"uri": "workspace:/x", "name": 3},
+        [str(report)],
+    ):
         assert "no message was sent" in await agent.error(
             "send_message_to_user", message="x", attachments=[bad]
         )

@@ -153,5 +153,24 @@ async def test_announcements_keep_a_pause_and_lose_nothing(
     assert second["delegation_id"] in live.executor.seen[1]
 
 
+async def test_every_message_to_itself_is_marked_as_one(
+    client: PlatformClient, platform: FakePlatform, configs: Path, live: LiveWorkspace
+) -> None:
+    """Or the platform's window would show it as the user's own words."""
+    platform.add_peer(Peer("ws-b"))
+    assert await prompts(client, configs, initial_prompt="say:hi").send_initial(bound())
+    idle = prompts(client, configs, idle_prompt="say:bored", idle_interval_seconds=0.05)
+    speaking = asyncio.create_task(idle.send_idle(lambda: True))
+    await platform.wait_for(lambda: len(platform.calls_to("a2a")) == 2)
+    speaking.cancel()
+    await asyncio.gather(speaking, return_exceptions=True)
+    watch = DelegationWatch(client)
+    await watch.look()
+    platform.finish_delegation((await client.delegate("ws-b", "count"))["delegation_id"])
+    await watch.look()
+    sources = [call.body["params"]["metadata"]["source_type"] for call in platform.calls_to("a2a")]
+    assert sources == ["self-lifecycle", "self-idle", "self-delegation-result"]
+
+
 def _token(configs: Path) -> str:
     return (configs / ".auth_token").read_text()

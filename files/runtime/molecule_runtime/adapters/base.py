@@ -9,9 +9,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from a2a.server.agent_execution import AgentExecutor
 
     from molecule_runtime.heartbeat import Heartbeat
+    from molecule_runtime.plugins import McpServerSpec
 
 __all__ = ["AdapterConfig", "AdapterHealth", "BaseAdapter", "RuntimeCapabilities"]
 
@@ -40,8 +43,9 @@ class RuntimeCapabilities:
 class AdapterConfig:
     """What the runtime hands to an adapter, read from `config.yaml` and the environment.
 
-    `system_prompt` is the text of `prompt_files`, joined; the runtime fills it in before `setup` is called.
-    `heartbeat` is the live `Heartbeat`, or None where no platform is configured.
+    `system_prompt` is put together by the runtime before `setup` is called. `heartbeat` is the live
+    `Heartbeat`, or None where no platform is configured. `mcp_servers` and `skills` (directories by name) are
+    those of the workspace's plugins: all of them, so that an adapter takes away what is not there any more.
     """
 
     model: str
@@ -53,6 +57,8 @@ class AdapterConfig:
     prompt_files: list[str] = field(default_factory=list)
     a2a_port: int = 8000
     heartbeat: Heartbeat | None = None
+    mcp_servers: list[McpServerSpec] = field(default_factory=list)
+    skills: dict[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
