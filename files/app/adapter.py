@@ -16,6 +16,7 @@ from activity import Activity
 from attachments import Attachments
 from auth_follow import Follower, is_follower, must_follow, sync_interval
 from auth_json import tokens_in
+from budgets import read_budgets
 from child_environment import child_environment
 from codex import Codex, CodexSettings
 from codex_binary import find_codex
@@ -24,8 +25,10 @@ from codex_setup import Prepared, configure
 from conversation import Limits
 from credentials import environment
 from executor import CodexExecutor
+from metering import Meter
 from molecule_runtime.adapters.base import AdapterConfig, BaseAdapter, RuntimeCapabilities
 from plugin_parts import install_skills, write_servers
+from prices import read_prices
 from provider_config import Selection, last_refresh
 from rollout import find_rollout, read_lines
 from runtime_hooks import (
@@ -40,11 +43,13 @@ from runtime_hooks import (
     platform_api,
     reporter_of_turns,
     secrets_client,
+    spending_told_by,
 )
 from secret_values import SecretValues
 from system_prompt import build_system_prompt
 from thread_store import ThreadStore
 from token_desk import NO_DESK, TokenDesk
+from usage_ledger import UsageLedger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,6 +64,7 @@ log = structlog.get_logger(__name__)
 
 _WORKSPACE: Final = Path("/workspace")
 _THREADS: Final = ".codex_threads.json"
+_USAGE: Final = ".codex_usage.jsonl"
 
 
 class CodexAdapter(BaseAdapter):
@@ -73,6 +79,8 @@ class CodexAdapter(BaseAdapter):
         self._secrets: SecretsClient | None = None
         self._activity: Activity | None = None
         self._instructions: str | None = None
+        self._ledger: UsageLedger | None = None
+        self._meter: Meter | None = None
 
     @staticmethod
     def name() -> str:
@@ -88,6 +96,11 @@ class CodexAdapter(BaseAdapter):
     def description() -> str:
         """One sentence about the agent."""
         return "OpenAI Codex CLI behind A2A: answers stream, conversations outlive restarts."
+
+    @staticmethod
+    def environment() -> Mapping[str, str]:
+        """The process's variables with the credentials, which came in a file in memory."""
+        return environment()
 
     @staticmethod
     def get_config_schema() -> dict[str, Any]:
@@ -137,6 +150,14 @@ class CodexAdapter(BaseAdapter):
         bridge, env = workspace.bridge, environment()
         cwd = _WORKSPACE if _WORKSPACE.is_dir() else Path.home()
         self._threads = ThreadStore(configs_dir() / _THREADS)
+        self._ledger = UsageLedger(configs_dir() / _USAGE)
+        await asyncio.to_thread(self._ledger.load)
+        self._meter = Meter(
+            self._ledger,
+            read_prices(workspace.prices),
+            read_budgets(workspace.budgets, env),
+            model=selection.model,
+        )
         api = platform_api(env, _workspace_id(config, env))
         heartbeat = getattr(config, "heartbeat", None)
         secrets = SecretValues(env, [name for one in workspace.providers for name in one.auth_env], bearer)
@@ -169,6 +190,7 @@ class CodexAdapter(BaseAdapter):
                 max_line=bridge.max_line_bytes,
             ),
             self._threads,
+            meter=self._meter,
             on_start=agent_started,
             on_failing=agent_failing,
             on_item=activity.tool if activity is not None else lambda _item: None,
@@ -181,9 +203,12 @@ class CodexAdapter(BaseAdapter):
             ),
             threads=bridge.threads,
             preamble=delegation_results,
+            closed=self._meter.closed,
             on_turn=on_turn,
             redact=secrets.taken_out_of,
         )
+        self._meter.when_closed(executor.budget_closed)
+        spending_told_by(self._meter)
         try:
             await codex.start()
         except BaseException:
@@ -215,7 +240,8 @@ class CodexAdapter(BaseAdapter):
         if self._codex_executor is None:
             return health(ready=False, detail="codex has not been started yet")
         problem = self._codex_executor.problem
-        return health(ready=not problem, detail=problem)
+        note = self._meter.note() if self._meter is not None else ""
+        return health(ready=not problem, detail=problem or note)
 
     async def transcript_lines(self, since: int = 0, limit: int = 100) -> dict[str, Any]:
         """The rollout of the shared conversation. Raises OSError."""
@@ -248,6 +274,8 @@ class CodexAdapter(BaseAdapter):
             await self._secrets.aclose()
         if self._codex_executor is not None:
             await self._codex_executor.close()
+        if self._ledger is not None:
+            await self._ledger.close()
         if self._activity is not None:
             await self._activity.close()
 

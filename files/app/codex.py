@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from metering import Counted, Meter
     from thread_store import ThreadStore
+    from usage import Spent
 
 __all__ = ["Codex", "CodexSettings", "LoginError", "MismatchError", "ProviderMismatchError", "SandboxError"]
 
@@ -40,6 +42,7 @@ log = structlog.get_logger(__name__)
 
 _THREAD_TIMEOUT: Final = 90.0
 _LOGIN_TIMEOUT: Final = 15.0
+_INTERRUPT_TIMEOUT: Final = 10.0
 _REVIVE_SECONDS: Final = (0.0, 0.2, 1.0, 5.0, 15.0, 30.0)
 _YOUNG_SECONDS: Final = 10.0
 _APPROVAL_POLICY: Final = "never"
@@ -95,7 +98,8 @@ class Codex:
 
     `on_start` is called with the number of children that have been started, 1 for the first; `on_failing`
     with the number of failed starts in a row and the reason; `on_item` with each completed item of a thread,
-    also with one that comes after its turn has ended, as that of a command may.
+    also with one that comes after its turn has ended, as that of a command may. `meter` counts what the
+    threads spend.
     """
 
     def __init__(
@@ -103,6 +107,7 @@ class Codex:
         settings: CodexSettings,
         store: ThreadStore,
         *,
+        meter: Meter | None = None,
         on_start: Callable[[int], None] = lambda _starts: None,
         on_failing: Callable[[int, str], None] = lambda _failures, _problem: None,
         on_item: Callable[[dict[str, Any]], None] = lambda _item: None,
@@ -113,6 +118,8 @@ class Codex:
         self._on_item = on_item
         self._starts = 0
         self._store = store
+        self._meter = meter
+        self._interrupting: set[asyncio.Task[None]] = set()
         self._answer = ServerRequests(
             sandbox=settings.sandbox, trusted_mcp_servers=settings.trusted_mcp_servers
         )
@@ -274,6 +281,8 @@ class Codex:
             raise LoginError(f"codex refused the API key: {error.message}") from error
 
     def _notification(self, method: str, params: dict[str, Any]) -> None:
+        if self._meter is not None and (counted := self._meter.take(method, params)) is not None:
+            self._spent(self._meter, counted, params)
         thread_id = params.get("threadId")
         if thread_id is None:
             for thread in self._attached.values():
@@ -286,6 +295,17 @@ class Codex:
             log.warning("codex.mcp_server_failed", server=params.get("name"), error=params.get("error"))
         elif method in ("configWarning", "warning", "deprecationNotice"):
             log.info("codex.notice", text=str(params.get("summary") or params.get("message") or "")[:500])
+
+    def _spent(self, meter: Meter, counted: Counted, params: dict[str, Any]) -> None:
+        """Tell the turn that spent it. What no conversation drives, such as a sub-agent, is stopped here."""
+        if (attached := self._attached.get(counted.thread)) is not None:
+            attached.count(counted.spent)
+        thread_id, turn_id = str(params.get("threadId")), params.get("turnId")
+        if thread_id not in self._attached and self._server is not None and meter.closed():
+            parameters = {"threadId": thread_id, "turnId": turn_id}
+            task = asyncio.create_task(_interrupt(self._server, parameters), name=f"interrupt {turn_id}")
+            self._interrupting.add(task)
+            task.add_done_callback(self._interrupting.discard)
 
     # -- threads -------------------------------------------------------------------------------------------
 
@@ -375,6 +395,8 @@ class Codex:
                     "see what config.toml and bridge.app_server_args say about it, and restart the workspace"
                 )
         thread_id = str(result["thread"]["id"])
+        if self._meter is not None:
+            self._meter.thread(thread_id, result.get("model"), resumed=resumed)
         log.info(
             "thread.ready",
             thread=thread_id,
@@ -412,6 +434,7 @@ class LoadedThread:
         self._id = thread_id
         self._handle: Callable[[str, dict[str, Any]], None] | None = None
         self._lose: Callable[[ChildLostError], None] | None = None
+        self._count: Callable[[Spent], None] | None = None
 
     @property
     def id(self) -> str:
@@ -428,10 +451,14 @@ class LoadedThread:
             raise
 
     def attach(
-        self, handle: Callable[[str, dict[str, Any]], None], lose: Callable[[ChildLostError], None]
+        self,
+        handle: Callable[[str, dict[str, Any]], None],
+        lose: Callable[[ChildLostError], None],
+        count: Callable[[Spent], None],
     ) -> None:
-        """Send the thread's notifications to `handle` from now on, and the child's loss to `lose`."""
-        self._handle, self._lose = handle, lose
+        """From now on send the thread's notifications to `handle`, the child's loss to `lose`, and what is
+        spent to `count`."""
+        self._handle, self._lose, self._count = handle, lose, count
         self._codex._attach(self)
 
     def detach(self) -> None:
@@ -447,10 +474,23 @@ class LoadedThread:
         if self._handle is not None:
             self._handle(method, params)
 
+    def count(self, spent: Spent) -> None:
+        """Pass on what was spent."""
+        if self._count is not None:
+            self._count(spent)
+
     def lose(self, error: ChildLostError) -> None:
         """Pass the loss of the child on."""
         if self._lose is not None:
             self._lose(error)
+
+
+async def _interrupt(server: AppServer, parameters: Mapping[str, Any]) -> None:
+    """Interrupt a turn that nobody waits for. It may have ended, or the child with it."""
+    try:
+        await server.request("turn/interrupt", parameters, timeout=_INTERRUPT_TIMEOUT)
+    except (AppServerError, TimeoutError) as error:
+        log.info("turn.interrupt_refused", turn=parameters["turnId"], error=str(error))
 
 
 def _value(configuration: Any, path: tuple[str, ...]) -> Any:

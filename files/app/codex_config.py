@@ -14,7 +14,6 @@ from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 import structlog
 import tomlkit
@@ -75,6 +74,7 @@ _SECRET_VARIABLES: Final = (
     "*INBOUND_SECRET*",
     "CODEX_ACCESS_TOKEN",
     "CODEX_REFRESH_TOKEN",
+    "CODEX_WORKSPACE_A2A_TOKEN",
     "CP_*",
     "MOLECULE_*TOKEN*",
     "MOLECULE_*SECRET*",
@@ -161,12 +161,8 @@ def expected_endpoint(home: Path, config: CodexConfig) -> dict[tuple[str, ...], 
         table = "model_providers", selection.provider.slug
         return {(*table, key): value for key, value in _provider_table(selection).items() if key in _ENDPOINT}
     document = tomlkit.parse((home / _NAME).read_text("utf-8"))
-    found = {(key,): document.get(key) for key in _ADDRESSES}
-    for (key,), address in found.items():
-        if address is not None:
-            host = urlsplit(str(address)).hostname
-            log.warning("config_toml.address_by_hand", key=key, host=host, path=str(home / _NAME))
-    return {path: value if value is None else str(value) for path, value in found.items()}
+    found = {key: document.get(key) for key in _ADDRESSES}
+    return {(key,): None if address is None else str(address) for key, address in found.items()}
 
 
 def _rendered(existing: str, config: CodexConfig, *, source: str) -> tuple[str, list[str]]:

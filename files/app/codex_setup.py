@@ -12,6 +12,7 @@ import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -116,14 +117,26 @@ def configure(
         auth_json.install(home, subscription[1], subscription[0], withhold=not refresh_role(env).refreshes)
     if selection.provider.auth_mode == "chatgpt_subscription" and env.get("OPENAI_API_KEY", "").strip():
         log.info("credential.unused", variable="OPENAI_API_KEY", reason="the subscription is used")
+    endpoint = expected_endpoint(home, wanted)
     log.info(
         "codex.configured",
+        **_by_hand(endpoint),
         provider=selection.provider.name,
         model=selection.model,
         credential=selection.credential,
         config_changed=changed,
     )
-    return Prepared(workspace, selection, home, expected_endpoint(home, wanted))
+    return Prepared(workspace, selection, home, endpoint)
+
+
+def _by_hand(endpoint: Mapping[tuple[str, ...], object]) -> dict[str, str]:
+    """Where an address of OpenAI's that somebody wrote into config.toml leads, for the log."""
+    hosts = [
+        f"{path[0]} at {urlsplit(str(address)).hostname}"
+        for path, address in endpoint.items()
+        if len(path) == 1 and address
+    ]
+    return {"address": ", ".join(hosts)} if hosts else {}
 
 
 def configure_tools(env: Mapping[str, str], config_path: Path, *, home: Path | None = None) -> Path:

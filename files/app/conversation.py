@@ -58,11 +58,13 @@ class Conversation:
         limits: Limits,
         *,
         on_tool: Callable[[dict[str, Any], bool], None] = lambda _item, _done: None,
+        closed: Callable[[], str] = lambda: "",
     ) -> None:
         self._key = key
         self._codex = codex
         self._limits = limits
         self._on_tool = on_tool
+        self._closed = closed
         self._queue: deque[Message] = deque()
         self._changed = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
@@ -87,6 +89,10 @@ class Conversation:
         self._changed.set()
         if self._worker is None:
             self._worker = asyncio.create_task(self._work(), name=f"conversation {self._key}")
+
+    def wake(self) -> None:
+        """Look again at what is outside of it, such as the budget."""
+        self._changed.set()
 
     def withdraw(self, message: Message) -> None:
         """Take a message back. The turn that works for it is interrupted, others in it are sent again."""
@@ -132,6 +138,9 @@ class Conversation:
 
     async def _answer(self, message: Message) -> None:
         """Run one turn that `message` begins; whatever goes wrong ends messages, never the worker."""
+        if reason := self._closed():
+            message.fail(FailureKind.BUDGET, reason)
+            return
         try:
             items = await self._input(message)
             if items is not None:
@@ -165,7 +174,7 @@ class Conversation:
             return
         turn = Turn(message, changed=self._changed.set, on_tool=self._on_tool)
         self._turn, self._interrupt_wanted, self._steerable = turn, False, True
-        thread.attach(turn.handle, turn.lose)
+        thread.attach(turn.handle, turn.lose, turn.count)
         interrupted = False
         try:
             if await self._start(thread, turn, message, items):
@@ -216,6 +225,8 @@ class Conversation:
             if turn.started and not told:
                 told = True
                 thread.ran()
+            if turn.spends and (reason := self._closed()):
+                turn.stop(reason)
             if turn.started and not interrupted and (self._interrupt_wanted or self._nobody_waits(turn)):
                 interrupted = True
                 if not await self._interrupt(thread, turn):
@@ -294,6 +305,7 @@ class Conversation:
             or turn.error_at is not None
             or not self._queue
             or not self._queue[0].input.done()
+            or self._closed()
         ):
             return False
         message = self._queue.popleft()

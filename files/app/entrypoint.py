@@ -25,6 +25,7 @@ import auth_json
 import boot_owner
 import boot_secrets
 import config_document
+import inbound_bearer
 from codex_binary import CodexNotFoundError, find_codex
 from credentials import hand_over, is_credential
 from git_access import git_variables
@@ -99,6 +100,7 @@ def _start(command: list[str]) -> NoReturn:
     _sign_in(env, home)
     if command:
         _execute(command, env)
+    _guard(env)
     runtime = _runtime(env)
     say(f"codex: {_codex(env)}")
     if auth_json.is_subscription(home):
@@ -251,6 +253,17 @@ def _codex(env: dict[str, str]) -> str:
             f"{binary} does not run (exit code {done.returncode}): {done.stderr.strip()[:200]}", EXIT_NO_CODEX
         )
     return f"{done.stdout.strip()} at {binary}"
+
+
+def _guard(env: dict[str, str]) -> None:
+    """Put the token that the workspace asks for where the runtime finds it, if it has to ask."""
+    try:
+        token, line = inbound_bearer.given_or_made(env, _CONFIGS, _SOCKET)
+    except inbound_bearer.BearerError as error:
+        raise BootError(str(error)) from error
+    if token:
+        env[inbound_bearer.VARIABLE] = token
+        say(line)
 
 
 # -- handing over ----------------------------------------------------------------------------------------

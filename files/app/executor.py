@@ -20,6 +20,7 @@ from a2a.types import Part, Task, TaskState, TaskStatus
 
 from attachments import is_empty
 from conversation import Conversation, Limits
+from failures import FailureKind, TurnFailure
 from reply import Canceled, Chunk, Completed, Failed, Working
 from runtime_hooks import queue_changed, tool_active, without_secrets
 from turns import Message
@@ -46,6 +47,7 @@ _ARTIFACT: Final = "answer"
 _PACE: Final = 0.02
 _LABEL: Final = 80
 _TRACE: Final = "tool_trace"
+_USAGE: Final = "usage"
 _TRACED_INPUT: Final = 500
 _EMPTY_MESSAGE: Final = "The message was empty: send a text or a file."
 _NO_WORDS: Final = "The agent finished without saying anything."
@@ -63,7 +65,8 @@ class CodexExecutor(AgentExecutor):
 
     `preamble` is asked once per message for text that goes before it, such as results of delegated tasks.
     `on_turn` is told the first words of each message when it is taken up, and "" when it has ended. `redact`
-    takes secrets out of what goes out beside the answer.
+    takes secrets out of what goes out beside the answer. While `closed` gives a reason, messages end with it
+    at once.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class CodexExecutor(AgentExecutor):
         preamble: Callable[[], str] = lambda: "",
         on_turn: Callable[[str], None] = lambda _about: None,
         redact: Callable[[str], str] = without_secrets,
+        closed: Callable[[], str] = lambda: "",
     ) -> None:
         self._codex = codex
         self._attachments = attachments
@@ -84,6 +88,7 @@ class CodexExecutor(AgentExecutor):
         self._preamble = preamble
         self._on_turn = on_turn
         self._redact = redact
+        self._closed = closed
         self._conversations: dict[str, Conversation] = {}
         self._running: dict[str, _Running] = {}
 
@@ -112,6 +117,10 @@ class CodexExecutor(AgentExecutor):
         if is_empty(context.message):
             await updater.reject(updater.new_agent_message([Part(text=_EMPTY_MESSAGE)]))
             return
+        if reason := self._closed():
+            # Before its input is prepared: results of delegated tasks would be taken, and lost.
+            await updater.failed(_failure(updater, TurnFailure(FailureKind.BUDGET, reason), self._redact))
+            return
         conversation = self._conversation(context_id)
         message = Message(task_id, self._input(context))
         running = self._running[task_id] = _Running(conversation, message)
@@ -139,6 +148,11 @@ class CodexExecutor(AgentExecutor):
         else:
             await TaskUpdater(event_queue, task_id, context.context_id or "").cancel()
 
+    def budget_closed(self) -> None:
+        """A cap was reached: no turn waits for its next event to hear of it."""
+        for conversation in self._conversations.values():
+            conversation.wake()
+
     async def close(self) -> None:
         """Interrupt what runs and end the child."""
         for conversation in list(self._conversations.values()):
@@ -156,7 +170,9 @@ class CodexExecutor(AgentExecutor):
             ]:
                 del self._conversations[idle]
         if key not in self._conversations:
-            self._conversations[key] = Conversation(key, self._codex, self._limits, on_tool=_tool)
+            self._conversations[key] = Conversation(
+                key, self._codex, self._limits, on_tool=_tool, closed=self._closed
+            )
         return self._conversations[key]
 
     def _count(self) -> None:
@@ -183,10 +199,8 @@ class _Stream:
                 case Completed(text):
                     await self._complete(text)
                 case Failed(failure):
-                    message = self.updater.new_agent_message(
-                        [Part(text=self.redact(failure.text))], metadata={"reason": failure.kind.value}
-                    )
-                    await self._end(TaskState.TASK_STATE_FAILED, message)
+                    words = _failure(self.updater, failure, self.redact)
+                    await self._end(TaskState.TASK_STATE_FAILED, words)
                 case Canceled():
                     await self._end(TaskState.TASK_STATE_CANCELED)
 
@@ -207,13 +221,22 @@ class _Stream:
         await self._end(TaskState.TASK_STATE_COMPLETED, message)
 
     async def _end(self, state: TaskState, message: A2AMessage | None = None) -> None:
-        """The task's metadata is where the platform looks for the tools that were used."""
-        trace = [self._traced(call) for call in self.message.tools]
-        await self.updater.update_status(state, message, metadata={_TRACE: trace} if trace else None)
+        """The task's metadata is where the platform looks for the tools that were used, and for the usage."""
+        metadata: dict[str, Any] = {}
+        if trace := [self._traced(call) for call in self.message.tools]:
+            metadata[_TRACE] = trace
+        if (spent := self.message.spent) is not None:
+            metadata[_USAGE] = spent.as_metadata()
+        await self.updater.update_status(state, message, metadata=metadata or None)
 
     def _traced(self, call: ToolCall) -> dict[str, str]:
         given = self.redact(call.input)[:_TRACED_INPUT]
         return {"tool": call.name, "input": given} if given else {"tool": call.name}
+
+
+def _failure(updater: TaskUpdater, failure: TurnFailure, redact: Callable[[str], str]) -> A2AMessage:
+    text = redact(failure.text)
+    return updater.new_agent_message([Part(text=text)], metadata={"reason": failure.kind.value})
 
 
 def _about(message: A2AMessage | None) -> str:

@@ -30,6 +30,7 @@ class FailureKind(StrEnum):
     TIMEOUT = "timeout"
     CHILD_LOST = "child_lost"
     CONFIGURATION = "configuration"
+    BUDGET = "budget"
     OTHER = "other"
 
 
@@ -46,6 +47,7 @@ _SENTENCES: Final = {
     FailureKind.TIMEOUT: "The turn took too long and was interrupted.",
     FailureKind.CHILD_LOST: "The codex process was lost while it worked on this message; send it again.",
     FailureKind.CONFIGURATION: "The workspace is not configured correctly.",
+    FailureKind.BUDGET: "The workspace's budget is used up.",
     FailureKind.OTHER: "The turn failed.",
 }
 

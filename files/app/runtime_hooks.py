@@ -24,6 +24,7 @@ from platform_api import PlatformApi, platform_url
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from metering import Meter
     from molecule_runtime.adapters.base import AdapterHealth
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "queue_changed",
     "reporter_of_turns",
     "secrets_client",
+    "spending_told_by",
     "tool_active",
     "without_secrets",
 ]
@@ -226,6 +228,11 @@ def reporter_of_turns(heartbeat: object) -> Callable[[str], None]:
         last = asyncio.create_task(send(without_secrets(about), last), name="report of a turn")
 
     return told
+
+
+def spending_told_by(meter: Meter) -> None:
+    """The runtime reads from `meter` what its heartbeats, `/metrics` and own prompts need of the spending."""
+    _called(("spending", "told_by"))(meter)
 
 
 def tool_active() -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from app_server import ChildLostError
     from tool_calls import ToolCall
+    from usage import Spent
 
 __all__ = ["InputItem", "Message", "Turn"]
 
@@ -44,6 +45,7 @@ class Message:
         self.input: asyncio.Task[list[InputItem]] = asyncio.create_task(prepare, name=f"prepare {message_id}")
         self.attempts = 0
         self.answer = Answer()
+        self.spent: Spent | None = None
         self.tools: deque[ToolCall] = deque(maxlen=_TRACED)
 
     @property
@@ -118,6 +120,27 @@ class Turn:
     def taken(self) -> bool:
         """Whether codex has taken up its first message, so that sending that again might do things twice."""
         return self.started or self._first_taken
+
+    @property
+    def spends(self) -> bool:
+        """Whether it may still spend something. With its last words said, only its end is to come."""
+        return not self._finished_speaking or bool(self.steered)
+
+    def count(self, spent: Spent) -> None:
+        """So much was spent for whom it works for now."""
+        if (owner := self.owner) is not None:
+            owner.spent = spent if owner.spent is None else owner.spent + spent
+        self._changed()
+
+    def stop(self, reason: str) -> None:
+        """The budget is used up. An answer that stands is given out; all others end with `reason`."""
+        for message in self._listeners():
+            if self._finished_speaking:
+                message.finish(Completed(message.answer.final))
+            else:
+                message.fail(FailureKind.BUDGET, reason)
+        for message in self.steered:
+            message.fail(FailureKind.BUDGET, reason)
 
     def identify(self, turn_id: str) -> None:
         """Say which turn this is, once `turn/start` is answered. What came before that is handled now."""

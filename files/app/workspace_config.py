@@ -171,6 +171,8 @@ class _File(_Section):
     runtime_config: RuntimeConfig = Field(default_factory=RuntimeConfig)
     providers: list[dict[str, Any]] = Field(default_factory=list)
     bridge: Bridge = Field(default_factory=Bridge)
+    prices: Any = None
+    budgets: Any = None
 
 
 class WorkspaceConfig(_Section):
@@ -184,6 +186,9 @@ class WorkspaceConfig(_Section):
     runtime_config: RuntimeConfig = Field(default_factory=RuntimeConfig)
     providers: Annotated[list[Provider], Field(min_length=1)]
     bridge: Bridge = Field(default_factory=Bridge)
+    # As they are written: prices.py and budgets.py read them.
+    prices: Any = None
+    budgets: Any = None
     unusable: dict[str, str] = Field(default_factory=dict)
     credential_variables: frozenset[str] = frozenset()
     _warnings: tuple[str, ...] = PrivateAttr(())
@@ -218,6 +223,8 @@ def load_workspace_config(
         runtime_config=RuntimeConfig(provider=named),
         providers=providers,
         bridge=file.bridge,
+        prices=file.prices,
+        budgets=file.budgets,
         unusable=unusable,
         credential_variables=layers.credential_variables,
     )

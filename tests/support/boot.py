@@ -77,6 +77,8 @@ class Machine:
             (root / "files/bin" / name).symlink_to(_FILES / "bin" / name)
         self._move("entrypoint.py", "/configs", "/workspace", "/var/run/docker.sock")
         self._move("boot_secrets.py", "/configs/secrets.d/load.sh")
+        self._move("inbound_bearer.py", "/proc/self/status", "/host")
+        self.may(0)
         self.python = self.bin / "python3"
         self.python.symlink_to(sys.executable)
         self.put("bin/codex", "#!/usr/bin/env node\n")
@@ -104,6 +106,12 @@ class Machine:
         file.write_text(content)
         file.chmod(0o755)
         return file
+
+    def may(self, capabilities: int) -> None:
+        """Bound what can be done in the container, as a set of capabilities: --privileged gives all."""
+        status = self.root / "proc/self/status"
+        status.parent.mkdir(parents=True, exist_ok=True)
+        status.write_text(f"Name:\tpython3\nCapBnd:\t{capabilities:016x}\nSeccomp:\t0\n")
 
     def load(self, script: str) -> None:
         """Put it where the platform puts its secrets."""
@@ -150,6 +158,20 @@ class Machine:
         process = self.start(*command, env=env)
         output, log = process.communicate(timeout=60)
         return Boot(process.returncode, output, log)
+
+    def shell(self, script: str, **env: str) -> Boot:
+        """What `script` of a shell does with start.sh, its `$0`."""
+        done = subprocess.run(
+            ["sh", "-c", script, str(self.root / "files/bin/start.sh")],
+            env=self.environment(**env),
+            cwd=self.root,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        return Boot(done.returncode, done.stdout, done.stderr)
 
     def seen(self) -> dict[str, Any]:
         """What the runtime's stand-in saw: `environment`, what it was `given`, its environment `after`."""

@@ -27,12 +27,17 @@ from a2a.types import (
     TaskState,
     TaskStatusUpdateEvent,
 )
+from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]  # ships no types
 
 from attachments import Attachments
+from budgets import Budgets
 from codex import Codex, CodexSettings
 from codex_binary import find_codex
 from executor import CodexExecutor
+from metering import Meter
+from prices import PriceTable
 from thread_store import ThreadStore
+from usage_ledger import UsageLedger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -93,6 +98,7 @@ class Sent:
     text: str = ""
     reason: str = ""
     failure: str = ""
+    usage: dict[str, Any] = field(default_factory=dict)
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     _reader: asyncio.Task[None] | None = None
 
@@ -145,6 +151,7 @@ class Sent:
             self.reason = "".join(part.text for part in event.status.message.parts)
             fields = event.status.message.metadata.fields
             self.failure = fields["reason"].string_value if "reason" in fields else ""
+            self.usage = MessageToDict(event.metadata).get("usage", {})
         elif isinstance(event, TaskArtifactUpdateEvent):
             piece = "".join(part.text for part in event.artifact.parts)
             self.chunks.append((piece, event.append))
@@ -173,6 +180,8 @@ class Workbench:
         env: Mapping[str, str] | None = None,
         model_provider: str | None = None,
         endpoint: Mapping[tuple[str, ...], object] | None = None,
+        prices: PriceTable | None = None,
+        budgets: Budgets | None = None,
         on_item: Callable[[dict[str, Any]], None] = lambda _item: None,
     ) -> None:
         self.home = directory / "home"
@@ -185,6 +194,10 @@ class Workbench:
             text = _CONFIG.format(base_url=base_url, retries=retries)
             (self.codex_home / "config.toml").write_text(text + config)
         self._children: asyncio.Queue[int] = asyncio.Queue()
+        self.usage_file = directory / "usage.jsonl"
+        self.ledger = UsageLedger(self.usage_file)
+        self.ledger.load()
+        self.meter = Meter(self.ledger, prices or PriceTable(), budgets or Budgets(), model="gpt-5.5")
         self.codex = Codex(
             CodexSettings(
                 command=command or [str(codex_binary()), "app-server"],
@@ -206,6 +219,7 @@ class Workbench:
                 max_line=max_line,
             ),
             ThreadStore(self.threads_file),
+            meter=self.meter,
             on_start=self._child_started,
             on_item=on_item,
         )
@@ -215,7 +229,9 @@ class Workbench:
             limits=limits,
             threads=threads,
             preamble=preamble,
+            closed=self.meter.closed,
         )
+        self.meter.when_closed(self.executor.budget_closed)
         card = AgentCard(
             name="test",
             description="test",
@@ -234,6 +250,7 @@ class Workbench:
 
     async def __aexit__(self, *_: object) -> None:
         await self.executor.close()
+        await self.ledger.close()
         await asyncio.gather(*self._readers, return_exceptions=True)
         await self._handler.aclose()
 

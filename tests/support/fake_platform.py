@@ -95,6 +95,9 @@ class Peer:
     token_was_issued: bool = False
     inbound_secret: str = ""
     delivery_mode: str = "push"
+    monthly_spend: int = 0
+    spent_cents: int = 0
+    exceeded_periods: tuple[str, ...] = ()
 
     def row(self) -> Json:
         """What other workspaces may see."""
@@ -149,6 +152,7 @@ class FakePlatform:
         self.uploads: list[Json] = []
         self.registrations: list[Json] = []
         self.requests: list[Json] = []
+        self.tokens_used: list[tuple[str, int, int]] = []
         self.broadcasts: list[str] = []
         self.instructions = ""
         self.github_tokens: list[str] = []
@@ -409,6 +413,7 @@ class FakePlatform:
         active = body.get("active_tasks", 0)
         if active < 0 or body.get("is_busy", active > 0) != (active > 0) or not 0 <= body["error_rate"] <= 1:
             self.failures.append(f"heartbeat: counters make no sense: {body}")
+        self._count_spend(body, peer)
         peer.active_tasks = active
         if body.get("runtime_state") == "wedged" or body["error_rate"] >= 0.5:
             peer.status = "degraded"
@@ -417,6 +422,33 @@ class FakePlatform:
         self.heartbeats.append(body)
         answer = {"status": "ok", "generation": 1, "platform_inbound_secret": peer.inbound_secret}
         return JSONResponse(answer)
+
+    def _count_spend(self, body: Json, peer: Peer) -> None:
+        """`monthly_spend` is whole cents of the month so far; a lower one than before begins a new month."""
+        spend = body.get("monthly_spend")
+        if spend is None:
+            return
+        if not isinstance(spend, int) or isinstance(spend, bool) or spend < 0:
+            self.failures.append(f"heartbeat: monthly_spend is {spend!r}")
+            return
+        if spend > 0:
+            new_month = spend < peer.monthly_spend
+            peer.spent_cents += spend if new_month else spend - peer.monthly_spend
+            peer.monthly_spend = spend
+
+    def _count_tokens(self, target: Peer, answer: Any) -> None:
+        """What the proxy reads of an answer: `result.usage`, else `usage`; two whole numbers."""
+        places = [answer.get("result"), answer] if isinstance(answer, dict) else []
+        for place in places:
+            usage = place.get("usage") if isinstance(place, dict) else None
+            if usage is None:
+                continue
+            counts = [usage.get("input_tokens", 0), usage.get("output_tokens", 0)]
+            if any(not isinstance(count, int) or isinstance(count, bool) for count in counts):
+                self.failures.append(f"usage of an answer: {usage!r}")
+            elif any(counts):
+                self.tokens_used.append((target.id, *counts))
+            return
 
     async def _update_card(self, request: Request, peer: Peer) -> Response:
         card = (await _object(request)).get("agent_card")
@@ -682,6 +714,9 @@ class FakePlatform:
         target = self.workspaces.get(request.path_params["id"])
         if target is None:
             raise RefusedError(404, "workspace not found")
+        if target.exceeded_periods:
+            periods = {"exceeded_periods": list(target.exceeded_periods)}
+            raise RefusedError(402, {"error": "workspace budget limit exceeded", **periods})
         if self.switches.a2a_reply == "busy":
             body = {"error": "workspace is busy", "busy": True, "retry_after": 30}
             raise RefusedError(503, body, {"Retry-After": "30"})
@@ -702,6 +737,7 @@ class FakePlatform:
                 answer: Json = (await client.post(target.url, json=body, headers=headers)).json()
         except httpx.TransportError as error:
             return {"error": f"workspace unreachable: {type(error).__name__}"}
+        self._count_tokens(target, answer)
         return answer
 
     async def _transcript(self, request: Request, peer: Peer) -> Response:

@@ -38,6 +38,7 @@ __all__ = [
     "ResponsesServer",
     "Silence",
     "Step",
+    "Usage",
 ]
 
 _BODY_KEYS = {
@@ -135,6 +136,34 @@ class Silence:
     reached: Gate = field(default_factory=Gate)
 
 
+@dataclass(frozen=True)
+class Usage:
+    """What a response says that it has used; `cached` is part of `input`, `reasoning` of `output`."""
+
+    input: int = 0
+    cached: int = 0
+    output: int = 0
+    reasoning: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.input + other.input,
+            self.cached + other.cached,
+            self.output + other.output,
+            self.reasoning + other.reasoning,
+        )
+
+    @property
+    def total(self) -> int:
+        """Input and output."""
+        return self.input + self.output
+
+
+def _usage(number: int) -> Usage:
+    """Response `number` uses what no other of the first few dozen does, so that sums tell which are in."""
+    return Usage(100 + 7 * number, 10 * (number % 3), 20 + number * number, number % 5)
+
+
 Output = Answer | Call
 Step = Answer | Call | HttpError | ResponseFailed | Cut | Silence | tuple[Output, ...]
 """What one request gets. A tuple is one response with several output items."""
@@ -183,7 +212,8 @@ class UnexpectedRequestError(AssertionError):
 class ResponsesServer:
     """The endpoint on a loopback port. `async with` it, `script` it, and `check` it at the end.
 
-    `responder` answers requests when the script is used up; without one they are failures.
+    `responder` answers requests when the script is used up; without one they are failures. `usage` gives what
+    a response has used by its number, from 1; `reported` is the sum of what clients were told.
     """
 
     def __init__(
@@ -193,8 +223,11 @@ class ResponsesServer:
         responder: Callable[[Request], Step] | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
+        usage: Callable[[int], Usage] = _usage,
     ) -> None:
         self.api_key = api_key
+        self.usage = usage
+        self.reported = Usage()
         self.responder = responder
         self.requests: list[Request] = []
         self.failures: list[str] = []
@@ -384,17 +417,23 @@ class ResponsesServer:
                     await _message(send, f"msg_{number}_{index}", index, output)
                 else:
                     await _call(send, f"call_{number}_{index}", index, output)
-            usage = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
-            usage_details = {"input_tokens_details": None, "output_tokens_details": None}
-            await send(
-                {
-                    "type": "response.completed",
-                    "response": {"id": response_id, "usage": {**usage, **usage_details}},
-                }
-            )
+            usage = self.usage(number)
+            self.reported += usage
+            response = {"id": response_id, "usage": _as_json(usage)}
+            await send({"type": "response.completed", "response": response})
         writer.write(b"0\r\n\r\n")
         await writer.drain()
         return True
+
+
+def _as_json(usage: Usage) -> dict[str, Any]:
+    return {
+        "input_tokens": usage.input,
+        "input_tokens_details": {"cached_tokens": usage.cached},
+        "output_tokens": usage.output,
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning},
+        "total_tokens": usage.total,
+    }
 
 
 async def _begin_message(

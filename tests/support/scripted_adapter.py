@@ -1,9 +1,9 @@
 """An adapter whose turns do what the message says, for tests of the runtime. It needs no model and no child.
 
 The text of a message is its script, word by word: `say:TEXT` streams one delta, `many:N` streams N of 4,000
-bytes, `gate:NAME` waits until the test opens the gate, `fail:REASON` fails, `raise:REASON` raises, `file`
-attaches one; `bare:TEXT` alone answers with a bare message, `forget` alone returns without an ending. `_`
-stands for a space.
+bytes, `spend:IN,OUT` tells of tokens at the end, `gate:NAME` waits until the test opens the gate,
+`fail:REASON` fails, `raise:REASON` raises, `file` attaches one; `bare:TEXT` alone answers with a bare
+message, `forget` alone returns without an ending. `_` stands for a space.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class ScriptedExecutor(AgentExecutor):
         for word in text.split():
             await turn.step(word)
         if not turn.ended:
-            await turn.updater.complete()
+            await turn.updater.update_status(TaskState.TASK_STATE_COMPLETED, metadata=turn.metadata)
 
     async def cancel(self, context: RequestContext, event_queue: EventQueue) -> None:
         self.cancelled.append(context.task_id or "")
@@ -65,6 +65,7 @@ class _Turn:
     def __init__(self, updater: TaskUpdater, executor: ScriptedExecutor) -> None:
         self.updater = updater
         self.ended = False
+        self.metadata: dict[str, Any] | None = None
         self._executor = executor
         self._artifact = str(uuid.uuid4())
         self._begun = False
@@ -82,9 +83,13 @@ class _Turn:
         elif name == "gate":
             self._executor.reached[value].set()
             await self._executor.gates[value].wait()
+        elif name == "spend":
+            spent, made = map(int, value.split(","))
+            self.metadata = {"usage": {"input_tokens": spent, "output_tokens": made, "model": "gpt-5.5"}}
         elif name == "fail":
             self.ended = True
-            await self.updater.failed(new_text_message(_spaces(value)))
+            words = new_text_message(_spaces(value))
+            await self.updater.update_status(TaskState.TASK_STATE_FAILED, words, metadata=self.metadata)
         elif name == "raise":
             raise RuntimeError(_spaces(value))
         else:

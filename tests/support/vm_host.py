@@ -130,7 +130,8 @@ class VmHost:
         message = {"messageId": str(uuid.uuid4()), "role": "user", "parts": [{"kind": "text", "text": text}]}
         body = {"jsonrpc": "2.0", "id": 1, "method": "message/send", "params": {"message": message}}
         answered = await self.sh(
-            "curl -sS --max-time 120 http://127.0.0.1:8000/ -H 'Content-Type: application/json' -d @-",
+            "curl -sS --max-time 120 http://127.0.0.1:8000/ -H 'Content-Type: application/json' -d @- "
+            '-H "Authorization: Bearer $(cat /configs/.a2a_token)"',
             stdin=json.dumps(body),
         )
         task: dict[str, Any] = json.loads(answered)["result"]

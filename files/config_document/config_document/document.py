@@ -42,11 +42,11 @@ _LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 # Top-level keys that somebody reads or writes: this workspace, other runtimes, the platform and its editor.
 KNOWN_KEYS: Final = frozenset({
-    "a2a", "bridge", "category", "category_routing", "channels", "compliance", "delegation", "description",
-    "effort", "emoji", "env", "governance", "hitl", "idle_interval_seconds", "idle_prompt",
+    "a2a", "bridge", "budgets", "category", "category_routing", "channels", "compliance", "delegation",
+    "description", "effort", "emoji", "env", "governance", "hitl", "idle_interval_seconds", "idle_prompt",
     "idle_prompt_file", "initial_prompt", "initial_prompt_file", "memory", "model", "models", "name",
-    "observability", "plugins", "prompt_files", "provider", "providers", "rbac", "required_env", "role",
-    "runtime", "runtime_config", "sandbox", "schedules", "security_scan", "shared_context", "skills",
+    "observability", "plugins", "prices", "prompt_files", "provider", "providers", "rbac", "required_env",
+    "role", "runtime", "runtime_config", "sandbox", "schedules", "security_scan", "shared_context", "skills",
     "sub_workspaces", "task_budget", "template_schema_version", "tier", "tools", "version",
 })  # fmt: skip
 

@@ -31,10 +31,11 @@ from pydantic import ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
+from molecule_runtime.access import unauthorized
 from molecule_runtime.executor_helpers import sanitize_agent_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from a2a.server.request_handlers import RequestHandler
     from a2a.types import SendMessageRequest
@@ -48,6 +49,7 @@ MAX_BODY_BYTES = 32 << 20
 """Inline files count: the platform's proxy forwards at most 16 MB, base64 adds a third."""
 
 VERSION_NOT_SUPPORTED = -32009
+_TELLS_OF_OTHERS = ("ListTasks", "tasks/list")
 
 
 class SpecAdapter03(JSONRPC03Adapter):
@@ -80,16 +82,25 @@ class SpecAdapter03(JSONRPC03Adapter):
 class SpecDispatcher(JsonRpcDispatcher):
     """The SDK's dispatcher for both dialects with the codes of the specification."""
 
-    def __init__(self, request_handler: RequestHandler, shutdown_grace_period: float = 0) -> None:
+    adapter03_class = SpecAdapter03
+
+    def __init__(
+        self,
+        request_handler: RequestHandler,
+        shutdown_grace_period: float = 0,
+        *,
+        may_read: Callable[[str | None], bool],
+    ) -> None:
         super().__init__(
             request_handler, enable_v0_3_compat=True, shutdown_grace_period=shutdown_grace_period
         )
-        self.adapter03 = SpecAdapter03(
+        self.adapter03 = self.adapter03_class(
             request_handler,
             context_builder=self._context_builder,
             shutdown_grace_period=shutdown_grace_period,
         )
         self._v03_adapter = self.adapter03
+        self._may_read = may_read
 
     async def handle_requests(self, request: Request) -> Response:
         """Parse the body here, where each way to fail is known, then let the SDK dispatch it."""
@@ -104,11 +115,15 @@ class SpecDispatcher(JsonRpcDispatcher):
             return response
         request = Request(request.scope, _replay(body))
         try:
-            await request.json()
+            call = await request.json()
         except (ValueError, RecursionError) as error:
             return self._generate_error_response(
                 None, JSONParseError(message=f"The body is not JSON: {error}")
             )
+        # Who knows the id of a task may ask for it; all tasks together are everybody's conversations.
+        tells_of_others = isinstance(call, dict) and call.get("method") in _TELLS_OF_OTHERS
+        if tells_of_others and not self._may_read(request.headers.get("authorization")):
+            return unauthorized()
         return await super().handle_requests(request)
 
     def _generate_error_response(

@@ -15,6 +15,7 @@ import uvicorn
 from config_document import NotTextError, read_text
 from config_document.typed import told
 from molecule_runtime import __version__, configs_dir, logs, metrics, orphans
+from molecule_runtime.access import OWN_TOKEN, Access, own_names
 from molecule_runtime.adapters.base import AdapterConfig, BaseAdapter
 from molecule_runtime.cards import build_card, registered_card
 from molecule_runtime.config import ConfigFileError, WorkspaceConfig, load
@@ -134,13 +135,15 @@ class Boot:
                 _log.error(f"[FAIL] the agent cannot be set up: {self.problem}", kind=type(error).__name__)
                 await self._close_adapter()
                 self.adapter = self.executor = None
+        access = self._access(adapter_class)
         modes = self.adapter.input_modes() if self.adapter else ("text/plain",)
         self.workspace = Workspace(
-            card=build_card(self.config, self.url, modes),
+            card=build_card(self.config, self.url, modes, bearer=access.required),
             card_url_is_fixed=bool(self.env.workspace_url),
             adapter=self.adapter,
             executor=self.executor,
             problem=self.problem,
+            access=access,
             prompt=self.prompt.shown,
         )
         self.app = build_app(self.workspace)
@@ -170,6 +173,28 @@ class Boot:
         if report.failures and not self.problem:
             self.problem = sanitize_agent_error(str(report.failures[0]))
         return report.adapter
+
+    def _access(self, adapter_class: type[BaseAdapter] | None) -> Access:
+        """A bearer is asked for where one was given, or where the switch says so; else the port is open."""
+        env = self.env
+        try:
+            variables = adapter_class.environment() if adapter_class is not None else os.environ
+        except RuntimeError as error:
+            # The adapter reads the same in its setup, which says what is wrong with it.
+            _log.error("[FAIL] no token can be read, so POST / is closed", reason=sanitize_agent_error(error))
+            return Access(required=True)
+        token = variables.get(OWN_TOKEN, "").strip()
+        access = Access(
+            required=bool(token) if env.require_auth is None else env.require_auth,
+            own_token=token,
+            origins=env.a2a_origins,
+            hosts=env.a2a_hosts | own_names([env.workspace_url], [env.hostname]),
+        )
+        if access.required:
+            known = {OWN_TOKEN: bool(token), "the platform's inbound secret": env.platform_url is not None}
+            admitted = [name for name, is_known in known.items() if is_known]
+            _log.info("POST / asks for a bearer", of=" or ".join(admitted) or "nobody: none is known")
+        return access
 
     def _connect_platform(self) -> None:
         if self.env.platform_url is None:

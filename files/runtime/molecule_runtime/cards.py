@@ -13,7 +13,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from a2a.compat.v0_3.conversions import to_compat_agent_card
-from a2a.types import AgentCapabilities, AgentCard, AgentInterface, AgentSkill
+from a2a.types import AgentCapabilities, AgentCard, AgentInterface, AgentSkill, HTTPAuthSecurityScheme
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -34,13 +34,16 @@ _VERSIONS = ("1.0", "0.3")
 OUTPUT_MODES = ("text/plain", "application/json")
 
 
-def build_card(config: WorkspaceConfig, url: str, input_modes: Sequence[str]) -> AgentCard:
-    """The card as the SDK's type. It declares what is implemented, and push notifications are not.
+def build_card(
+    config: WorkspaceConfig, url: str, input_modes: Sequence[str], *, bearer: bool = False
+) -> AgentCard:
+    """The card as the SDK's type. It declares what is implemented, and push notifications are not; `bearer`
+    where `POST /` asks for one.
 
     Raises TypeError or ValueError where a field does not exist or has the wrong type, so boot builds it
     first.
     """
-    return AgentCard(
+    card = AgentCard(
         name=config.name,
         description=config.description or config.name,
         version=config.version,
@@ -53,6 +56,11 @@ def build_card(config: WorkspaceConfig, url: str, input_modes: Sequence[str]) ->
         default_output_modes=list(OUTPUT_MODES),
         skills=[_skill(skill) for skill in config.skills] or [_default_skill(config)],
     )
+    if bearer:
+        scheme = HTTPAuthSecurityScheme(scheme="bearer", description="The token of this workspace.")
+        card.security_schemes["bearer"].http_auth_security_scheme.CopyFrom(scheme)
+        card.security_requirements.add().schemes["bearer"].SetInParent()
+    return card
 
 
 def registered_card(config: WorkspaceConfig, url: str, problem: str = "") -> dict[str, Any]:

@@ -19,6 +19,9 @@ DeliveryMode = Literal["push", "poll"]
 
 _WORKSPACE_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")
 _WITHOUT_PLATFORM = {"off", "none"}
+_ON, _OFF = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9._\[\]:-]+")
+_HOST = re.compile(r"[a-z0-9_]([a-z0-9._-]*[a-z0-9_])?")
 
 
 class EnvironmentVariableError(ValueError):
@@ -40,6 +43,9 @@ class Environment:
     log_level: str = ""
     log_json: bool = False
     smoke: bool = False
+    require_auth: bool | None = None
+    a2a_origins: frozenset[str] = frozenset()
+    a2a_hosts: frozenset[str] = frozenset()
 
     @classmethod
     def read(cls, env: Mapping[str, str] | None = None) -> Environment:
@@ -51,9 +57,10 @@ class Environment:
                 f"MOLECULE_DELIVERY_MODE is {delivery!r}: it must be push or poll; unset it for push"
             )
         log_level = env.get("LOG_LEVEL", "").upper()
+        platform = platform_url(env)
         return cls(
             workspace_id=workspace_id(env),
-            platform_url=platform_url(env),
+            platform_url=platform,
             org_id=env.get("MOLECULE_ORG_ID", ""),
             config_path=Path(env.get("WORKSPACE_CONFIG_PATH") or "/configs"),
             adapter_module=env.get("ADAPTER_MODULE", ""),
@@ -63,6 +70,9 @@ class Environment:
             log_level=log_level,
             log_json=env.get("LOG_FORMAT", "").lower() == "json",
             smoke=env.get("MOLECULE_SMOKE_MODE", "") not in ("", "0", "false"),
+            require_auth=require_auth(env, with_platform=platform is not None),
+            a2a_origins=_listed(env, "CODEX_WORKSPACE_A2A_ORIGINS", _ORIGIN, "https://pages.example"),
+            a2a_hosts=_listed(env, "CODEX_WORKSPACE_A2A_HOSTS", _HOST, "workspace.example"),
         )
 
     def external_url(self, port: int) -> str:
@@ -105,3 +115,32 @@ def platform_url(env: Mapping[str, str]) -> str | None:
             f"PLATFORM_URL is {value!r}: it must be http://HOST[:PORT] or https://..., or off for no platform"
         )
     return value
+
+
+def require_auth(env: Mapping[str, str], *, with_platform: bool) -> bool | None:
+    """MOLECULE_A2A_REQUIRE_AUTH; None where it is not set, or says nothing that the platform knows.
+
+    Without a platform it is the operator's own, and a typing error in it must not leave a port open: raises
+    EnvironmentVariableError.
+    """
+    value = env.get("MOLECULE_A2A_REQUIRE_AUTH", "").strip().lower()
+    if value in _ON:
+        return True
+    if value in _OFF:
+        return False
+    if value and not with_platform:
+        raise EnvironmentVariableError(
+            f"MOLECULE_A2A_REQUIRE_AUTH is {value!r}: give 1 to ask for a bearer at POST /, or 0 for none"
+        )
+    return None
+
+
+def _listed(env: Mapping[str, str], name: str, form: re.Pattern[str], example: str) -> frozenset[str]:
+    """The values of a list that is separated by commas or blanks, in lower case."""
+    values = env.get(name, "").lower().replace(",", " ").split()
+    for value in values:
+        if not form.fullmatch(value):
+            raise EnvironmentVariableError(
+                f"{name} holds {value[:200]!r}: give values such as {example}, separated by commas"
+            )
+    return frozenset(values)

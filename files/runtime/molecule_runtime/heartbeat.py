@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from molecule_runtime import logs, wedge
+from molecule_runtime import logs, spending, wedge
 from molecule_runtime.executor_helpers import sanitize_agent_error
 from molecule_runtime.metrics import METRICS
 from molecule_runtime.platform import PlatformError
@@ -92,6 +92,9 @@ class Heartbeat:
             "is_busy": self.active_tasks > 0,
             "runtime_state": "wedged" if wedge.is_wedged() else "",
         }
+        # 0 would be taken for "nothing new", and a lower value than before for the next month.
+        if cents := spending.monthly_cents():
+            beat["monthly_spend"] = cents
         if self._card is not None:
             beat["agent_card"] = self._card()
         if self.adapter is not None:

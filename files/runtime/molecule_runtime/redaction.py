@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["MASK", "redact"]
+__all__ = ["MASK", "redact", "shortened"]
 
 MASK = "[redacted]"
 
@@ -34,3 +34,8 @@ def redact(text: str) -> str:
     text = _BEARER.sub(rf"\1{MASK}", text)
     text = _URL_USER.sub(rf"\1{MASK}@", text)
     return _ASSIGNED.sub(rf"\1{MASK}", text)
+
+
+def shortened(text: str, limit: int = 200) -> str:
+    """At most `limit` characters of `text`, and how long it is where it was cut."""
+    return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"

@@ -16,14 +16,14 @@ from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from molecule_runtime import platform_auth
+from molecule_runtime import __version__, platform_auth
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from starlette.requests import Request
 
-__all__ = ["InternalRoutes", "safe_name"]
+__all__ = ["AuthStatus", "InternalRoutes", "safe_name"]
 
 MAX_FILES = 64
 MAX_BYTES = 100 << 20
@@ -38,6 +38,10 @@ class _RefusedError(Exception):
         self.status = status
 
 
+def _refused() -> Response:
+    return JSONResponse({"error": "missing or invalid platform secret"}, status_code=401)
+
+
 def safe_name(name: str) -> str:
     """The base name, anything unusual as `_`, at most 100 characters, its extension kept."""
     base = name.replace("\\", "/").rsplit("/", 1)[-1]
@@ -47,6 +51,30 @@ def safe_name(name: str) -> str:
         keep = f".{extension}" if dot and stem and len(extension) < _EXTENSION_LIMIT else ""
         base = base[: _NAME_LIMIT - len(keep)] + keep
     return "file" if base in ("", ".", "..") else base
+
+
+class AuthStatus:
+    """Whether `POST /` asks for a bearer: the platform looks here before it lets all workspaces ask."""
+
+    def __init__(self, required: bool) -> None:
+        self._required = required
+
+    def route(self) -> Route:
+        """`GET /internal/a2a-auth-status`."""
+        return Route("/internal/a2a-auth-status", self._serve, methods=["GET"])
+
+    async def _serve(self, request: Request) -> Response:
+        if not platform_auth.inbound_authorized(request.headers.get("authorization")):
+            return _refused()
+        present = platform_auth.get_inbound_secret() is not None
+        return JSONResponse(
+            {
+                "require_auth": self._required,
+                "inbound_secret_present": present,
+                "ready_to_enforce": present,
+                "runtime_version": __version__,
+            }
+        )
 
 
 class InternalRoutes:
@@ -78,7 +106,7 @@ class InternalRoutes:
 
     async def _guarded(self, request: Request, *, write: bool) -> Response:
         if not platform_auth.inbound_authorized(request.headers.get("authorization")):
-            return JSONResponse({"error": "missing or invalid platform secret"}, status_code=401)
+            return _refused()
         try:
             return await (self._ingest(request) if write else self._read(request))
         except _RefusedError as error:

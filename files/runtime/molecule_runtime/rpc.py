@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from a2a.compat.v0_3 import conversions
 from a2a.compat.v0_3 import types as types_v03
@@ -11,20 +12,23 @@ from a2a.compat.v0_3.request_handler import RequestHandler03
 from a2a.server.request_handlers.default_request_handler_v2 import DefaultRequestHandlerV2
 from a2a.types import Message, Role, Task, TaskState
 from a2a.utils.errors import InternalError
+from starlette.responses import JSONResponse
 
 from molecule_runtime import a2a_streaming
-from molecule_runtime.a2a_errors import SpecDispatcher, check_media_types
+from molecule_runtime.a2a_errors import SpecAdapter03, SpecDispatcher, check_media_types
 from molecule_runtime.a2a_streaming import unhurried
 from molecule_runtime.cards import OUTPUT_MODES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterable
+    from collections.abc import AsyncGenerator, AsyncIterable, Callable
 
     from a2a.server.agent_execution import AgentExecutor
     from a2a.server.context import ServerCallContext
     from a2a.server.events import Event
     from a2a.server.tasks import TaskStore
     from a2a.types import AgentCard, SendMessageRequest, SubscribeToTaskRequest
+    from sse_starlette.sse import EventSourceResponse
+    from starlette.requests import Request
 
 __all__ = ["RequestHandler", "WorkspaceDispatcher", "bare_message"]
 
@@ -92,11 +96,36 @@ class PeerAwareHandler03(RequestHandler03):
         yield types_v03.SendStreamingMessageSuccessResponse(id=request.id, result=message)
 
 
-class WorkspaceDispatcher(SpecDispatcher):
-    """The endpoint: the specification's error codes, and peers answered as they expect."""
+class UsageAdapter03(SpecAdapter03):
+    """Says what a message has used where the platform reads it: `result.usage` of an answer to message/send.
 
-    def __init__(self, handler: RequestHandler, shutdown_grace_period: float = 0) -> None:
-        super().__init__(handler, shutdown_grace_period)
+    The platform's proxy counts `{input_tokens, output_tokens}` there, in any kind of result, and reads no
+    metadata. Clients of this dialect pass over what they do not know; those of 1.0 would refuse the answer.
+    """
+
+    async def handle_request(
+        self, request_id: str | int | None, method: str, body: dict[str, Any], request: Request
+    ) -> JSONResponse | EventSourceResponse:
+        """Answer as the SDK does, then add the usage that the result's metadata tell of."""
+        response = await super().handle_request(request_id, method, body, request)
+        if method == "message/send" and isinstance(response, JSONResponse):
+            return _with_usage(response)
+        return response
+
+
+class WorkspaceDispatcher(SpecDispatcher):
+    """The endpoint: the specification's error codes, and peers and the platform answered as they expect."""
+
+    adapter03_class = UsageAdapter03
+
+    def __init__(
+        self,
+        handler: RequestHandler,
+        shutdown_grace_period: float = 0,
+        *,
+        may_read: Callable[[str | None], bool],
+    ) -> None:
+        super().__init__(handler, shutdown_grace_period, may_read=may_read)
         self.adapter03.handler = PeerAwareHandler03(handler)
 
 
@@ -119,6 +148,17 @@ def bare_message(result: Message | Task) -> Message:
         message.parts.extend(part for part in artifact.parts if not part.HasField("text"))
     message.metadata.MergeFrom(result.metadata)
     return message
+
+
+def _with_usage(response: JSONResponse) -> JSONResponse:
+    answer = json.loads(bytes(response.body))
+    result = answer.get("result")
+    usage = (result.get("metadata") or {}).get("usage") if isinstance(result, dict) else None
+    if not isinstance(usage, dict):
+        return response
+    # Numbers of metadata are floats on the wire, and the platform reads whole ones.
+    counts = {key: int(usage.get(key) or 0) for key in ("input_tokens", "output_tokens")}
+    return JSONResponse({**answer, "result": {**result, "usage": counts}})
 
 
 def _is_peer(context: ServerCallContext) -> bool:

@@ -6,12 +6,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from molecule_runtime import metrics, platform_auth
+from molecule_runtime.access import Access, AccessGate
 from molecule_runtime.cards import CardRoutes
-from molecule_runtime.routes_internal import InternalRoutes
+from molecule_runtime.routes_internal import AuthStatus, InternalRoutes
 from molecule_runtime.rpc import RequestHandler, WorkspaceDispatcher
 from molecule_runtime.task_store import BoundedTaskStore
 from molecule_runtime.transcript import TranscriptEndpoint
@@ -44,6 +47,7 @@ class Workspace:
     prompt: str = ""
     stopping: bool = False
     internal: InternalRoutes = field(default_factory=InternalRoutes)
+    access: Access = field(default_factory=Access)
     handler: RequestHandler | None = None
 
 
@@ -51,7 +55,9 @@ def build_app(workspace: Workspace) -> Starlette:
     """All routes. Cards and probes answer in every state; `POST /` only works with an executor."""
     if workspace.executor is not None:
         workspace.handler = RequestHandler(workspace.executor, BoundedTaskStore(), workspace.card)
-        endpoint = WorkspaceDispatcher(workspace.handler, STREAM_GRACE_SECONDS).handle_requests
+        endpoint = WorkspaceDispatcher(
+            workspace.handler, STREAM_GRACE_SECONDS, may_read=workspace.access.may_read
+        ).handle_requests
     else:
         endpoint = _NotConfigured(workspace).__call__
     probes = _Probes(workspace)
@@ -60,13 +66,28 @@ def build_app(workspace: Workspace) -> Starlette:
             Route("/", endpoint, methods=["POST"]),
             *CardRoutes(workspace.card, url_is_fixed=workspace.card_url_is_fixed).routes(),
             *workspace.internal.routes(),
+            AuthStatus(workspace.access.required).route(),
             Route("/internal/prompt", _PromptEndpoint(workspace).__call__, methods=["GET"]),
             Route("/transcript", TranscriptEndpoint(workspace.adapter).__call__, methods=["GET"]),
             Route("/healthz", probes.healthz, methods=["GET"]),
             Route("/readyz", probes.readyz, methods=["GET"]),
             Route("/metrics", metrics.serve, methods=["GET"]),
-        ]
+        ],
+        middleware=_middleware(workspace.access),
     )
+
+
+def _middleware(access: Access) -> list[Middleware]:
+    gate = Middleware(AccessGate, access)
+    if not access.origins:
+        return [gate]
+    pages = Middleware(
+        CORSMiddleware,
+        allow_origins=sorted(access.origins),
+        allow_methods=["GET", "POST"],
+        allow_headers=["Authorization", "Content-Type", "A2A-Version", "A2A-Extensions"],
+    )
+    return [pages, gate]
 
 
 class _NotConfigured:
@@ -106,14 +127,19 @@ class _Probes:
         return JSONResponse({"status": "alive"})
 
     async def readyz(self, _: Request) -> Response:
-        """200 if a message sent now would be worked on, else 503 with the reason."""
+        """200 if a message sent now would be answered, else 503 with the reason.
+
+        `detail` says what an operator should know all the same, such as a budget that is used up.
+        """
         workspace = self._workspace
         if workspace.stopping:
             return self._unready("stopping")
         if workspace.executor is None or workspace.adapter is None:
             return self._unready(workspace.problem or "agent not configured")
         health = workspace.adapter.health()
-        return JSONResponse({"ready": True}) if health.ready else self._unready(health.detail)
+        if not health.ready:
+            return self._unready(health.detail)
+        return JSONResponse({"ready": True, **({"detail": health.detail} if health.detail else {})})
 
     @staticmethod
     def _unready(reason: str) -> Response:

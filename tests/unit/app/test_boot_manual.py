@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 ROOT = APP.parents[1]
 MANUAL = (ROOT / "docs/boot.md").read_text()
-MODULES = ("entrypoint", "boot_owner", "boot_secrets", "agent_user")
-SPEAKERS = {"say", "BootError", "SecretsError", "AgentError"}
+MODULES = ("entrypoint", "boot_owner", "boot_secrets", "agent_user", "inbound_bearer")
+SPEAKERS = {"say", "BootError", "SecretsError", "AgentError", "BearerError"}
 
 
 def messages() -> Iterator[tuple[str, ...]]:

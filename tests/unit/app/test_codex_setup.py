@@ -172,6 +172,16 @@ def test_a_subscription_is_signed_in_and_a_key_beside_it_is_said_to_be_unused(wo
     assert "model_provider" not in workspace.document()
 
 
+def test_an_address_of_openai_that_was_written_by_hand_is_told_without_its_password(
+    workspace: Workspace,
+) -> None:
+    workspace.toml.write_text('openai_base_url = "https://user:pass-word@gateway.example/v1"\n')
+    done = workspace.run(NAMES[0], OPENAI_API_KEY="k")
+    assert done.returncode == 0, done.stderr
+    assert "openai_base_url at gateway.example" in done.stderr
+    assert "pass-word" not in done.stderr
+
+
 # --- without a credential, and other variables of before ----------------------------------------------------
 
 

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from molecule_runtime import platform_auth, wedge
+from molecule_runtime.access import Access
 from molecule_runtime.cards import build_card
 from molecule_runtime.config import WorkspaceConfig
 from molecule_runtime.routes_internal import InternalRoutes
@@ -22,6 +23,8 @@ from support.scripted_adapter import Adapter
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
+
+    from a2a.types import AgentCard
 
     from support.scripted_adapter import ScriptedExecutor
 
@@ -83,14 +86,20 @@ class LiveWorkspace:
 
 @contextlib.asynccontextmanager
 async def live_workspace(
-    tmp_path: Path, config: WorkspaceConfig | None = None
+    tmp_path: Path,
+    config: WorkspaceConfig | None = None,
+    *,
+    access: Access | None = None,
+    card: AgentCard | None = None,
+    configured: bool = True,
 ) -> AsyncIterator[LiveWorkspace]:
     adapter = Adapter()
     config = config or WorkspaceConfig()
     workspace = Workspace(
-        card=build_card(config, "http://workspace:8000", adapter.input_modes()),
+        card=card or build_card(config, "http://workspace:8000", adapter.input_modes()),
         adapter=adapter,
-        executor=TurnExecutor(adapter.executor),
+        executor=TurnExecutor(adapter.executor) if configured else None,
+        access=access or Access(),
         internal=InternalRoutes(
             tmp_path / "workspace", [tmp_path / "configs", tmp_path / "workspace", tmp_path / "home"]
         ),
@@ -111,6 +120,12 @@ async def live_workspace(
 async def live(tmp_path: Path) -> AsyncIterator[LiveWorkspace]:
     async with live_workspace(tmp_path) as running:
         yield running
+
+
+def credential() -> dict[str, str]:
+    """The header of somebody who holds the workspace's token, and so may read what all have said."""
+    platform_auth.save_token("token-of-the-workspace")
+    return {"Authorization": "Bearer token-of-the-workspace"}
 
 
 def message03(script: str, **extra: Any) -> dict[str, Any]:

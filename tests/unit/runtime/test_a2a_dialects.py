@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from unit.runtime.conftest import message03, message10
+from unit.runtime.conftest import credential, message03, message10
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -186,7 +186,7 @@ async def test_a_10_client_cancels_a_task(live: LiveWorkspace) -> None:
 
 async def test_tasks_are_listed_newest_first(live: LiveWorkspace) -> None:
     ids = [(await live.send(f"say:{number}"))["id"] for number in range(3)]
-    listed = (await live.rpc("ListTasks", {"pageSize": 2}, **V10))["result"]
+    listed = (await live.rpc("ListTasks", {"pageSize": 2}, **V10, **credential()))["result"]
     assert [task["id"] for task in listed["tasks"]] == ids[:0:-1]
     assert listed["totalSize"] == 3
 
@@ -276,13 +276,43 @@ async def test_a_client_that_reads_slowly_loses_nothing_of_a_long_answer(live: L
     address = httpx.URL(live.url)
     # Over its limit, a StreamReader stops reading from the socket by itself.
     reader, writer = await asyncio.open_connection(address.host, address.port, limit=2**14)
-    head = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
-    writer.write(head % len(raw) + raw)
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    writer.write(head + b"Content-Length: %d\r\n\r\n" % len(raw) + raw)
     completed: dict[str, Any] = {}
     while completed.get("totalSize") != 1:
-        completed = (await live.rpc("ListTasks", {"status": "TASK_STATE_COMPLETED"}, **V10))["result"]
+        finished = await live.rpc("ListTasks", {"status": "TASK_STATE_COMPLETED"}, **V10, **credential())
+        completed = finished["result"]
     received = await reader.read()
     assert received.count(b'"kind":"artifact-update"') == 3000
     assert b'"state":"completed"' in received[-1000:]
     writer.close()
     await writer.wait_closed()
+
+
+async def test_a_03_answer_says_what_it_used_where_the_platform_reads_it(live: LiveWorkspace) -> None:
+    task = (await live.rpc("message/send", message03("spend:1200,34 say:hi")))["result"]
+    assert json.dumps(task["usage"]) == '{"input_tokens": 1200, "output_tokens": 34}'
+    assert task["metadata"]["usage"]["model"] == "gpt-5.5"
+    assert task["kind"] == "task"
+    failed = (await live.rpc("message/send", message03("spend:1200,34 fail:no")))["result"]
+    assert (failed["status"]["state"], failed["usage"]["output_tokens"]) == ("failed", 34)
+
+
+async def test_a_peers_bare_answer_says_what_it_used_too(live: LiveWorkspace) -> None:
+    answer = await live.rpc(
+        "message/send", message03("spend:1200,34 say:hi"), **{"X-Workspace-ID": "ws-peer"}
+    )
+    assert answer["result"]["kind"] == "message"
+    assert answer["result"]["parts"][0]["text"] == "hi"
+    assert answer["result"]["usage"] == {"input_tokens": 1200, "output_tokens": 34}
+
+
+async def test_an_answer_without_usage_has_no_such_key(live: LiveWorkspace) -> None:
+    assert "usage" not in (await live.rpc("message/send", message03("say:hi")))["result"]
+
+
+async def test_a_10_answer_has_its_usage_in_the_tasks_metadata_alone(live: LiveWorkspace) -> None:
+    result = (await live.rpc("SendMessage", message10("spend:1200,34 say:hi"), **V10))["result"]
+    assert set(result) == {"task"}
+    assert "usage" not in result["task"]
+    assert result["task"]["metadata"]["usage"]["input_tokens"] == 1200

@@ -10,7 +10,7 @@ import pytest
 from molecule_runtime import a2a_errors
 from molecule_runtime.cards import build_card
 from molecule_runtime.config import WorkspaceConfig
-from unit.runtime.conftest import live_workspace, message03, message10
+from unit.runtime.conftest import credential, live_workspace, message03, message10
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,8 @@ V10 = {"A2A-Version": "1.0"}
 
 async def code(live: LiveWorkspace, body: Any, headers: dict[str, str] | None = None) -> int:
     sent = {"content": body} if isinstance(body, bytes) else {"json": body}
-    response = await live.http.post("/", headers=headers or {}, **sent)
+    declared = {"Content-Type": "application/json", **(headers or {})}
+    response = await live.http.post("/", headers=declared, **sent)
     answer = (
         response.text.removeprefix("data:") if "event-stream" in response.headers["content-type"] else None
     )
@@ -95,7 +96,7 @@ async def test_an_unknown_method_is_not_found(live: LiveWorkspace, headers: dict
 async def test_parameters_that_do_not_fit_are_invalid_params(
     live: LiveWorkspace, body: Any, headers: dict[str, str]
 ) -> None:
-    assert await code(live, body, headers) == -32602
+    assert await code(live, body, headers | credential()) == -32602
 
 
 async def test_refused_parameters_are_named_and_their_values_are_not(live: LiveWorkspace) -> None:

@@ -63,6 +63,18 @@ async def test_the_client_streams_a_message_to_its_end(live: LiveWorkspace, clie
     assert last == TaskState.TASK_STATE_COMPLETED
 
 
+@pytest.mark.parametrize("version", ["1.0", "0.3"])
+async def test_the_kit_reads_an_answer_that_tells_its_usage(live: LiveWorkspace, version: str) -> None:
+    async with httpx.AsyncClient(timeout=20) as http:
+        factory = ClientFactory(ClientConfig(httpx_client=http, streaming=False))
+        headers = {"A2A-Version": version}
+        client = await factory.create_from_url(live.url, resolver_http_kwargs={"headers": headers})
+        (answer,) = [event async for event in client.send_message(ask("spend:1200,34 say:hello"))]
+    assert answer.task.artifacts[0].parts[0].text == "hello"
+    usage = json_format.MessageToDict(answer.task.metadata)["usage"]
+    assert (usage["input_tokens"], usage["output_tokens"]) == (1200, 34)
+
+
 async def test_the_client_finds_its_task_again(client: Client) -> None:
     task_id = ""
     async for event in client.send_message(ask("say:hello")):

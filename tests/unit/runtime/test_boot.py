@@ -166,7 +166,9 @@ async def test_a_config_that_cannot_be_used_is_one_line_in_the_log_and_a_503_wit
     assert boot.app is not None
     transport = httpx.ASGITransport(boot.app)
     async with httpx.AsyncClient(transport=transport, base_url="http://x") as http:
-        assert (await http.post("/", content=b"not json")).json()["error"]["data"] == boot.problem
+        assert (
+            await http.post("/", content=b"not json", headers={"Content-Type": "application/json"})
+        ).json()["error"]["data"] == boot.problem
         assert (await http.get("/readyz")).status_code == 503
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from molecule_runtime import platform_auth, wedge
+from molecule_runtime import platform_auth, spending, wedge
 from molecule_runtime.heartbeat import Heartbeat
 from molecule_runtime.platform import PlatformClient
 from support.scripted_adapter import Adapter
@@ -222,3 +222,39 @@ async def test_a_heartbeat_that_is_answered_503_is_sent_again_and_no_registratio
     async with beating(Heartbeat(client, interval=0.01)):
         await platform.wait_for(lambda: len(platform.heartbeats) > 1)
     assert len(platform.registrations) == 1
+
+
+class _Meter:
+    cents: int | None = None
+
+    def monthly_cents(self) -> int | None:
+        return self.cents
+
+    def closed(self) -> str:
+        return ""
+
+    def samples(self) -> list[Any]:
+        return []
+
+
+async def test_a_beat_tells_the_months_spend_in_whole_cents_and_nothing_while_there_is_none(
+    client: PlatformClient, platform: FakePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meter = _Meter()
+    monkeypatch.setattr(spending._TOLD, "meter", meter)
+    heartbeat = Heartbeat(client)
+    for cents in (None, 0, 7, 7, 9, 0, 2):
+        meter.cents = cents
+        await client.heartbeat(heartbeat.body())
+    assert ["monthly_spend" in beat for beat in platform.heartbeats] == [
+        False,
+        False,
+        True,
+        True,
+        True,
+        False,
+        True,
+    ]
+    # 9 in the first month, 2 in the next.
+    assert platform.workspaces["ws-self"].spent_cents == 11
+    assert platform.failures == []

@@ -16,6 +16,7 @@ from molecule_runtime.heartbeat import Heartbeat
 from molecule_runtime.platform import PlatformClient
 from molecule_runtime.task_store import BoundedTaskStore
 from molecule_runtime.turns import TurnExecutor
+from unit.runtime.conftest import credential
 
 if TYPE_CHECKING:
     from unit.runtime.conftest import LiveWorkspace
@@ -104,9 +105,8 @@ async def test_every_turn_is_counted_up_and_down_however_it_ends(live: LiveWorks
     await live.executor.reached["never"].wait()
     assert heartbeat.active_tasks == 1
     assert REGISTRY.get_sample_value("molecule_turns_running") == 1
-    (active,) = (await live.rpc("ListTasks", {"status": "TASK_STATE_WORKING"}, A2A_Version="1.0"))["result"][
-        "tasks"
-    ]
+    working = {"status": "TASK_STATE_WORKING"}
+    (active,) = (await live.rpc("ListTasks", working, A2A_Version="1.0", **credential()))["result"]["tasks"]
     await live.rpc("tasks/cancel", {"id": active["id"]})
     await running
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from a2a.server.agent_execution import AgentExecutor
@@ -63,7 +64,8 @@ class AdapterConfig:
 
 @dataclass(frozen=True, slots=True)
 class AdapterHealth:
-    """One look at the agent for `/readyz`: `detail` says in plain words why it is not ready."""
+    """One look at the agent for `/readyz`: `detail` says in plain words why it is not ready, or what
+    an operator should know of an agent that is."""
 
     ready: bool
     detail: str = ""
@@ -88,6 +90,11 @@ class BaseAdapter(ABC):
     @abstractmethod
     def description() -> str:
         """One sentence about the agent."""
+
+    @staticmethod
+    def environment() -> Mapping[str, str]:
+        """The process's variables, with those that an entry point has kept out of it. Raises RuntimeError."""
+        return os.environ
 
     @staticmethod
     def get_config_schema() -> dict[str, Any]:
