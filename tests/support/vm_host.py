@@ -74,10 +74,12 @@ class VmHost:
 
     async def sh(self, script: str, *, check: bool = True, stdin: str = "") -> str:
         """What a shell script prints there as root, stripped."""
-        remote = f"sudo -n sh -c {_quoted(script)}"
+        # A host may say something before it.
+        mark = uuid.uuid4().hex
+        remote = f"sudo -n sh -c {_quoted(f'echo {mark}; {script}')}"
         code, out, err = await _run("ssh", *self.ssh_options, self.address, remote, stdin=stdin)
         assert code == 0 or not check, f"{script}\n{out}{err}"
-        return out.strip()
+        return out.partition(mark)[2].strip()
 
     def playbook(self, *options: str, name: str = "provision") -> list[str]:
         """The command line that runs a playbook on this host and no other."""

@@ -42,9 +42,10 @@ async def test_the_gate_finds_a_workspace_of_tier_t4(registered: VmHost, tmp_pat
 
 
 async def test_the_gate_names_what_is_wrong_with_a_workspace(registered: VmHost, tmp_path: Path) -> None:
-    await registered.sh(f"chown root {TOKEN}; echo 'agent ALL=(ALL' >/etc/sudoers.d/broken")
+    rule = "/etc/sudoers.d/agent-t4"
+    await registered.sh(f"chown root {TOKEN}; cp {rule} /root/rule; echo 'agent ALL=(ALL' >>{rule}")
     gate = await registered.conformance("-e", f"codex_workspace_conformance_report_dir={tmp_path}", code=2)
-    await registered.sh("rm /etc/sudoers.d/broken")
+    await registered.sh(f"mv /root/rule {rule}")
     count, names = failed(tmp_path / f"{registered.name}.xml")
     assert (count, names) == (
         9,

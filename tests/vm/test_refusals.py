@@ -19,7 +19,19 @@ async def test_settings_that_cannot_be_are_refused_without_a_word_to_the_host(vm
     variables = {
         "codex_workspace_purge": True,
         "codex_workspace_python": "/usr/bin/python3",
-        "codex_workspace_service_environment": {"WORKSPACE_ID": "a.b", "A-B": "", "TWO": "1\n2"},
+        "codex_workspace_scratch": "srv",
+        "codex_workspace_service_environment": {
+            "WORKSPACE_ID": "a.b",
+            "A-B": "",
+            "TWO": "1\n2",
+            "BELL": "\x07",
+            "PLATFORM_URL": True,
+            "VERSION": 1.1,
+            "ORG_ID": 7,
+            "NOTHING": None,
+            "BOTH": "x",
+        },
+        "codex_workspace_service_credentials": {"BOTH": "y", "PIN": 83, "WORD": True},
     }
     refused = await vm.provision("-e", json.dumps(variables), code=2)
     for message in (
@@ -28,6 +40,11 @@ async def test_settings_that_cannot_be_are_refused_without_a_word_to_the_host(vm
         'codex_workspace_service_environment.WORKSPACE_ID is "a.b".',
         '"A-B" in codex_workspace_service_environment or',
         "which no environment file can hold. Move it to codex_workspace_service_credentials",
+        "The value of BELL in codex_workspace_service_environment has control characters",
+        "PLATFORM_URL (true), VERSION (1.1), ORG_ID (7), NOTHING (null) is no text",
+        "In codex_workspace_service_credentials the value of PIN, WORD is no text",
+        "BOTH is in codex_workspace_service_environment and in codex_workspace_service_credentials",
+        'codex_workspace_scratch is "srv". Give the absolute path',
     ):
         assert message in refused.said
     assert "Target |" not in refused.output
@@ -67,6 +84,66 @@ async def test_sudo_that_asks_for_a_password_is_said(vm: VmHost) -> None:
     finally:
         await docker("exec", vm.address, "cp", "/root/rule", rule)
     assert "sudo asks for a password" in refused.said
+    assert "--ask-become-pass" in refused.said
+
+
+@pytest.mark.parametrize(
+    ("setup", "undo", "message"),
+    [
+        (
+            "echo exit >/usr/local/bin/codex",
+            "rm /usr/local/bin/codex",
+            "/usr/local/bin/codex would run instead of /usr/bin/codex, which the role installs.",
+        ),
+        (
+            "mount -t tmpfs -o noexec,mode=1777 tmpfs /var/tmp",
+            "umount /var/tmp",
+            "codex_workspace_scratch is /var/tmp/codex-workspace, on a file system that is mounted noexec",
+        ),
+        (
+            "mkdir /var/tmp/codex-workspace && chown admin /var/tmp/codex-workspace",
+            "rmdir /var/tmp/codex-workspace",
+            "which belongs to the user admin, who could change what root runs from there.",
+        ),
+        (
+            "mount -t tmpfs tmpfs /opt -o size=64m && mkdir -p /opt/molecule-venv",
+            "umount /opt",
+            "has 64 MB free on /opt, and 512 MB are needed.",
+        ),
+        (
+            "mount --bind /etc /etc && mount -o remount,bind,ro /etc",
+            "umount /etc",
+            "/etc is on a file system that is mounted read-only.",
+        ),
+    ],
+)
+async def test_a_machine_that_does_not_take_an_installation_is_left_as_it_is(
+    vm: VmHost, setup: str, undo: str, message: str
+) -> None:
+    before = await vm.sh("cat /var/lib/codex-workspace/running")
+    await vm.sh(setup)
+    try:
+        refused = await vm.provision("-e", "codex_workspace_cache_enabled=false", code=2)
+    finally:
+        await vm.sh(undo)
+    assert message in refused.said
+    assert refused.output.count("[ERROR]: ") == 1
+    assert refused.changed == 0
+    assert (
+        await vm.sh("cat /var/lib/codex-workspace/running; test ! -d /var/lib/codex-workspace/previous")
+        == before
+    )
+
+
+async def test_a_sudo_that_asks_in_german_is_said_as_well(vm: VmHost) -> None:
+    wrapper = "echo 'sudo: Ein Passwort ist notwendig' >&2; exit 1"
+    await vm.sh(
+        "cat >/usr/local/bin/no-sudo && chmod 755 /usr/local/bin/no-sudo", stdin=f"#!/bin/sh\n{wrapper}\n"
+    )
+    refused = await vm.provision("-e", "ansible_become_exe=/usr/local/bin/no-sudo", code=2)
+    await vm.sh("rm /usr/local/bin/no-sudo")
+    assert "no command runs there as root: " in refused.said
+    assert "Ein Passwort ist notwendig" in refused.said
     assert "--ask-become-pass" in refused.said
 
 

@@ -23,9 +23,9 @@ test -z {stamp} || ! test "$(cat {stamp} 2>/dev/null)" = {digest} || exit 0
 archive=$(mktemp); trap 'rm -f "$archive"' EXIT
 cat >"$archive"
 test "$(wc -c <"$archive")" -eq {size} || {{ echo "the connection ended too early" >&2; exit 1; }}
-tar --compare --file "$archive" --directory / >/dev/null 2>&1 || {{ {unpack} echo changed; }}
+tar --compare --file "$archive" --directory {root} >/dev/null 2>&1 || {{ {unpack} echo changed; }}
 """
-UNPACK = 'tar --extract --no-overwrite-dir --file "$archive" --directory /;'
+UNPACK = 'tar --extract --no-overwrite-dir --file "$archive" --directory {root};'
 
 
 def content_time(content: bytes) -> int:
@@ -85,17 +85,18 @@ def members(archive: bytes) -> list[str]:
 
 
 class ActionModule(ActionBase):
-    """Unpack files below the target's root directory, where they are not there yet.
+    """Unpack files on the target, where they are not there yet.
 
     Arguments: ``trees``, ``texts`` and ``directories`` (see `pack`); ``stamp``, a file of the target: while
     it holds the archive's digest, nothing is unpacked. Who needs more steps after the unpacking writes it
-    when they are done. Or ``archive`` alone, the path of a tar archive on the controller.
+    when they are done; ``root``, the directory that each ``dest`` is below, where it is not the target's root
+    (it does not enter the digest). Or ``archive`` alone, the path of a tar archive on the controller.
 
     Returns: ``unpacked``, whether it was unpacked (in check mode: would be); except of an ``archive``,
     ``digest``, its SHA-256 in hexadecimal, and ``files``, the paths that it holds.
     """
 
-    _VALID_ARGS = frozenset(("trees", "texts", "directories", "archive", "stamp"))
+    _VALID_ARGS = frozenset(("trees", "texts", "directories", "archive", "stamp", "root"))
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Send the archive, and say whether it was unpacked."""
@@ -111,11 +112,13 @@ class ActionModule(ActionBase):
                 result.update(digest=digest, files=members(content))
         except (OSError, ValueError) as error:
             raise AnsibleActionFail(str(error)) from error
+        root = shlex.quote(args.get("root", "/"))
         script = SCRIPT.format(
+            root=root,
             stamp=shlex.quote(args.get("stamp", "")),
             digest=digest,
             size=len(content),
-            unpack="" if self._task.check_mode else UNPACK,
+            unpack="" if self._task.check_mode else UNPACK.format(root=root),
         )
         shell = self._shared_loader_obj.action_loader.get(
             "target_shell",

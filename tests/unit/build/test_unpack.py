@@ -126,6 +126,18 @@ def test_check_mode_says_what_would_change_and_changes_nothing(checkout: Path, t
     assert not (target.root / "app").exists()
 
 
+def test_where_it_is_unpacked_is_no_part_of_what_it_is(checkout: Path, target: Target) -> None:
+    tree = {"src": str(checkout / "app"), "dest": "/app", "mode": "0644"}
+    here, there = (
+        {"unpack": {"trees": [tree], "root": str(target.root / name)}} for name in ("one", "an other")
+    )
+    made = {"ansible.builtin.shell": f"cd {target.root} && mkdir one 'an other'"}
+    _, first, second, again = target.run(made, here, there, there)
+    assert first["digest"] == second["digest"]
+    assert [r["changed"] for r in (first, second, again)] == [True, True, False]
+    assert (target.root / "an other/app/main.py").read_text() == "x = 1\n"
+
+
 def test_a_stamp_with_the_archives_digest_says_that_it_is_done(checkout: Path, target: Target) -> None:
     stamp = target.root / "stamp"
     task = {"unpack": {"trees": landing(checkout, target), "stamp": str(stamp)}}
@@ -181,7 +193,9 @@ def test_an_archive_is_unpacked_where_its_files_are_not_there_yet(checkout: Path
 def test_an_archive_that_arrives_in_part_is_not_unpacked(checkout: Path, target: Target) -> None:
     """A connection that breaks leaves the target as it was, for the next run to complete."""
     content = payload.pack(landing(checkout, target))
-    script = payload.SCRIPT.format(stamp="''", digest="", size=len(content), unpack=payload.UNPACK)
+    script = payload.SCRIPT.format(
+        stamp="''", digest="", size=len(content), root="/", unpack=payload.UNPACK.format(root="/")
+    )
     broken = subprocess.run(["sh", "-c", script], input=content[:-4096], capture_output=True, check=False)
     assert (broken.returncode, broken.stdout) == (1, b"")
     assert b"the connection ended" in broken.stderr
