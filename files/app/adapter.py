@@ -38,6 +38,7 @@ from runtime_hooks import (
     agent_started,
     bearer,
     configs_dir,
+    configure_log,
     delegation_results,
     health,
     platform_api,
@@ -130,6 +131,7 @@ class CodexAdapter(BaseAdapter):
         says what to change.
         """
         env = environment()
+        configure_log(env.get("LOG_LEVEL", ""))
         if must_follow(env, home := codex_home(env)):
             await self._follow(env, config, home)
         directory = _config_path(config, env)

@@ -43,6 +43,7 @@ _PENDING: Final = "platform-pending:"
 _PENDING_ID: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]")
 _NAME_LENGTH: Final = 100
+_SHOWN: Final = 200
 _SUFFIX_LENGTH: Final = 16
 _UNKNOWN_TYPE: Final = "unknown type"
 
@@ -113,12 +114,12 @@ class Attachments:
             parsed = urlsplit(uri)
             if parsed.netloc not in ("", "localhost"):
                 raise AttachmentError(
-                    f"{uri!r} is on another host; only files under {_MOUNT} can be attached"
+                    f"{_shown(uri)} is on another host; only files under {_MOUNT} can be attached"
                 )
             raw = unquote(parsed.path)
         if not raw.startswith("/") or "\0" in raw:
             raise AttachmentError(
-                f"{uri!r} is no path under {_MOUNT}; attach workspace:{_MOUNT}/..., or send the bytes"
+                f"{_shown(uri)} is no path under {_MOUNT}; attach workspace:{_MOUNT}/..., or send the bytes"
             )
         if raw == _MOUNT or raw.startswith(f"{_MOUNT}/"):
             raw = f"{self._root}{raw.removeprefix(_MOUNT)}"
@@ -142,7 +143,7 @@ class Attachments:
         if await asyncio.to_thread(path.is_file):
             return path
         if await asyncio.to_thread(path.exists):
-            raise AttachmentError(f"{uri!r} is no regular file")
+            raise AttachmentError(f"{_shown(uri)} is no regular file")
         return await self._download(
             uri, name or path.name, "chat/download", {"path": f"{_MOUNT}/{self._below(path)}"}
         )
@@ -150,9 +151,9 @@ class Attachments:
     async def _pending(self, uri: str, name: str) -> Path:
         workspace, _, file_id = uri.removeprefix(_PENDING).partition("/")
         if not (_PENDING_ID.fullmatch(workspace) and _PENDING_ID.fullmatch(file_id)):
-            raise AttachmentError(f"{uri!r} is no id of a pending upload")
+            raise AttachmentError(f"{_shown(uri)} is no id of a pending upload")
         if self._platform is not None and workspace != self._platform.workspace_id:
-            raise AttachmentError(f"{uri!r} belongs to another workspace")
+            raise AttachmentError(f"{_shown(uri)} belongs to another workspace")
         path = await self._download(uri, name or file_id, f"pending-uploads/{file_id}/content", {})
         await self._acknowledge(file_id)
         return path
@@ -165,15 +166,17 @@ class Attachments:
             return self._inside(cached, uri)
         if self._platform is None:
             raise AttachmentError(
-                f"{uri!r} is not in the workspace, and there is no platform to fetch it from"
+                f"{_shown(uri)} is not in the workspace, and there is no platform to fetch it from"
             )
         try:
             async with asyncio.timeout(_DOWNLOAD_SECONDS):
                 content = await self._fetch(route, query)
         except httpx.HTTPStatusError as error:
-            raise AttachmentError(f"{uri!r}: the platform answered {error.response.status_code}") from error
+            raise AttachmentError(
+                f"{_shown(uri)}: the platform answered {error.response.status_code}"
+            ) from error
         except (httpx.HTTPError, TimeoutError) as error:
-            raise AttachmentError(f"{uri!r} could not be fetched: {type(error).__name__}") from error
+            raise AttachmentError(f"{_shown(uri)} could not be fetched: {type(error).__name__}") from error
         return await asyncio.to_thread(self._store, key, name, content)
 
     async def _fetch(self, route: str, query: dict[str, str]) -> bytes:
@@ -206,7 +209,9 @@ class Attachments:
 
     def _store(self, key: str, name: str, content: bytes) -> Path:
         if len(content) > _LIMIT:
-            raise AttachmentError(f"{name or 'the attachment'} has more than {_LIMIT} bytes")
+            raise AttachmentError(
+                f"{_shown(name) if name else 'the attachment'} has more than {_LIMIT} bytes"
+            )
         directory = self._inbox(key)
         target = self._inside(directory / _safe_name(name), name)
         try:
@@ -214,17 +219,24 @@ class Attachments:
             # A link that another process puts there is replaced by the rename, never followed.
             write_atomically(target, content)
         except OSError as error:
-            raise AttachmentError(f"{name or 'the attachment'} cannot be stored: {error.strerror}") from error
+            raise AttachmentError(
+                f"{_shown(name) if name else 'the attachment'} cannot be stored: {error.strerror}"
+            ) from error
         return target
 
     def _inside(self, path: Path, uri: str) -> Path:
         resolved = path.resolve()
         if not resolved.is_relative_to(self._root.resolve()):
-            raise AttachmentError(f"{uri!r} leads outside {_MOUNT}, and nothing outside is read")
+            raise AttachmentError(f"{_shown(uri)} leads outside {_MOUNT}, and nothing outside is read")
         return resolved
 
     def _below(self, path: Path) -> str:
         return str(path.relative_to(self._root.resolve()))
+
+
+def _shown(uri: str) -> str:
+    """A URI for an error, which is repeated in answers and logs."""
+    return repr(uri) if len(uri) <= _SHOWN else f"{uri[:_SHOWN]!r}... ({len(uri)} characters)"
 
 
 def _kind(part: Part) -> str:

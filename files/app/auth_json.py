@@ -73,7 +73,7 @@ def check(text: str, source: str) -> dict[str, Any]:
     remedy = "give the whole content of ~/.codex/auth.json of a machine where `codex login` was run"
     try:
         text.encode()
-        document = json.loads(text)
+        document = json.loads(text.removeprefix("\ufeff"))
     except UnicodeEncodeError:
         raise AuthJsonError(f"{source} is not UTF-8 text: {remedy}") from None
     except json.JSONDecodeError as error:
@@ -120,6 +120,7 @@ def install(
     Raises AuthJsonError for a text that cannot be used, and OSError; what was there is then as it was.
     """
     document = check(text, source)
+    text = text.removeprefix("\ufeff")  # check passes over it, and codex does not
 
     def is_newer(current: dict[str, Any] | None) -> bool:
         return _is_newer(current, document, or_as_old=not if_as_old)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
+import fcntl
 import os
 import re
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from credentials import without_line_ends
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -20,6 +25,7 @@ _SECONDS: Final = 30.0
 _OF_THE_SHELL: Final = frozenset({"_", "OLDPWD", "PWD", "SHLVL"})
 # What the file itself prints goes to stderr, or it would be taken for a variable; what it leaves running
 # holds no end of our pipe.
+_ABOVE_THE_SCRIPTS: Final = 64  # the script below has a descriptor 3 of its own
 _SCRIPT: Final = 'set -e; exec 3>&1 1>&2; source "$1" 3>&-; exec env -0 1>&3'
 
 
@@ -28,7 +34,7 @@ class SecretsError(ValueError):
 
 
 def of_systemd(env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """(name, value) of the files of systemd's LoadCredential=; one newline at the end is not part of a value.
+    """(name, value) of the files of systemd's LoadCredential=; line ends at the end are not part of a value.
 
     Files whose name is not that of a variable are passed over. Raises SecretsError.
     """
@@ -38,7 +44,7 @@ def of_systemd(env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     try:
         for path in sorted(Path(directory).iterdir()):
             if _VARIABLE.fullmatch(path.name):
-                yield path.name, _value(path)
+                yield from without_line_ends({path.name: _value(path)}).items()
     except OSError as error:
         raise SecretsError(
             f"credentials of systemd in {directory} cannot be read: {error.strerror or error}"
@@ -46,10 +52,28 @@ def of_systemd(env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def _value(path: Path) -> str:
-    raw = path.read_bytes().removesuffix(b"\n")
+    raw = path.read_bytes().removesuffix(b"\n").removesuffix(b"\r")
     if b"\0" in raw:
         raise SecretsError(f"{path} holds a NUL byte, which no variable can: give it as text")
     return os.fsdecode(raw)
+
+
+@contextlib.contextmanager
+def _as_of_unix(loader: Path) -> Iterator[int]:
+    """A descriptor of `loader` as bash can read it, where it was written on Windows; 0 where it was not."""
+    raw = loader.read_bytes()
+    text = raw.removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n")
+    if text == raw:
+        yield 0
+        return
+    with os.fdopen(os.memfd_create("load.sh"), "wb") as file:
+        file.write(text)
+        file.flush()
+        descriptor = fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, _ABOVE_THE_SCRIPTS)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
 
 def of_loader(env: Mapping[str, str], loader: Path = LOADER) -> dict[str, str]:
@@ -61,14 +85,16 @@ def of_loader(env: Mapping[str, str], loader: Path = LOADER) -> dict[str, str]:
     try:
         if not loader.is_file():
             return {}
-        done = subprocess.run(
-            ["bash", "-c", _SCRIPT, "secrets", loader],
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            check=False,
-            timeout=_SECONDS,
-        )
+        with _as_of_unix(loader) as script:
+            done = subprocess.run(
+                ["bash", "-c", _SCRIPT, "secrets", f"/dev/fd/{script}" if script else loader],
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                check=False,
+                timeout=_SECONDS,
+                pass_fds=[script] if script else [],
+            )
     except OSError as error:
         raise SecretsError(f"{loader} cannot be sourced: {error.strerror}") from error
     except subprocess.TimeoutExpired:
@@ -83,6 +109,6 @@ def of_loader(env: Mapping[str, str], loader: Path = LOADER) -> dict[str, str]:
     after = dict(pair.split("=", 1) for pair in os.fsdecode(done.stdout).split("\0") if "=" in pair)
     return {
         name: value
-        for name, value in after.items()
+        for name, value in without_line_ends(after).items()
         if _VARIABLE.fullmatch(name) and name not in _OF_THE_SHELL and env.get(name) != value
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from credentials import is_credential
+from credentials import is_credential, without_line_ends
 from proxies import past_the_proxy
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def child_environment(
     secret = {name for provider in providers for name in provider.auth_env}
     kept = {
         name: value
-        for name, value in env.items()
+        for name, value in without_line_ends(env, secret).items()
         if name == selection.env_key or not is_credential(name, secret)
     }
     return {**kept, **past_the_proxy(env), "CODEX_HOME": codex_home}

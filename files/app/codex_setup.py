@@ -19,6 +19,7 @@ import structlog
 import auth_json
 from codex_config import CodexConfig, McpServer, codex_home, expected_endpoint, write_config_toml
 from config_document.typed import untold
+from credentials import not_for_a_header
 from provider_config import NAMED_BY, ProviderError, Selection, missing_credential, resolve_provider
 from proxies import NETWORK_VARIABLES
 from refresh_owner import refresh_role
@@ -103,6 +104,8 @@ def configure(
     selection = resolve_provider(workspace, env, codex_home=home)
     if problem := missing_credential(selection, workspace.providers):
         raise MissingCredentialError(problem)
+    if problem := _unusable(selection, env):
+        raise ProviderError(problem)
     selection = _with_minimax_model(selection, env)
     subscription = auth_json.given(env) if selection.provider.auth_mode == "chatgpt_subscription" else None
     if subscription is not None:
@@ -137,6 +140,13 @@ def _by_hand(endpoint: Mapping[tuple[str, ...], object]) -> dict[str, str]:
         if len(path) == 1 and address
     ]
     return {"address": ", ".join(hosts)} if hosts else {}
+
+
+def _unusable(selection: Selection, env: Mapping[str, str]) -> str | None:
+    """What to say about a key that codex would leave out of its requests without a word."""
+    if selection.provider.auth_mode == "chatgpt_subscription" or selection.credential is None:
+        return None
+    return not_for_a_header(selection.credential, env.get(selection.credential, ""))
 
 
 def configure_tools(env: Mapping[str, str], config_path: Path, *, home: Path | None = None) -> Path:

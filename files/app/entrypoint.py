@@ -10,6 +10,7 @@ that this module needs.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import platform
 import re
@@ -27,7 +28,7 @@ import boot_secrets
 import config_document
 import inbound_bearer
 from codex_binary import CodexNotFoundError, find_codex
-from credentials import hand_over, is_credential
+from credentials import hand_over, is_credential, without_line_ends
 from git_access import git_variables
 from launcher import SIGNALS
 from proxies import past_the_proxy
@@ -78,7 +79,7 @@ def main(command: list[str]) -> int:
 
 
 def _start(command: list[str]) -> NoReturn:
-    env = dict(os.environ)
+    env = without_line_ends(os.environ)
     _check(env)
     try:
         env.update(_told(dict(boot_secrets.of_systemd(env)), "systemd"))
@@ -93,6 +94,7 @@ def _start(command: list[str]) -> NoReturn:
     _check(env)
     env["HOME"] = agent.home
     variables = _provider_variables(env)
+    env = without_line_ends(env, variables)
     _introduce(env, agent, variables, is_root=is_root)
     home = _codex_home(env)
     env["CODEX_HOME"] = str(home)
@@ -106,7 +108,7 @@ def _start(command: list[str]) -> NoReturn:
     if auth_json.is_subscription(home):
         _watch(env, variables)
     env.update(past_the_proxy(env))
-    for_runtime = hand_over(env, variables)
+    for_runtime = hand_over(env, variables, _spent_by_runtime())
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     _execute(runtime, for_runtime)
 
@@ -279,6 +281,18 @@ def _runtime(env: dict[str, str]) -> list[str]:
             EXIT_BROKEN,
         )
     return [sys.executable, str(Path(__file__).with_name("launcher.py")), found]
+
+
+def _spent_by_runtime() -> tuple[str, ...]:
+    """Credentials that the runtime itself looks for in its environment; each is good for its boot alone.
+
+    The platform's own runtime fetches its configuration with one, and does not start without it.
+    """
+    try:
+        fetches = importlib.util.find_spec("molecule_runtime.config_relay") is not None
+    except ImportError:
+        fetches = False
+    return ("MOLECULE_CONFIG_RELAY_ACK_TOKEN",) if fetches else ()
 
 
 def _watch(env: dict[str, str], variables: set[str]) -> None:

@@ -7,9 +7,9 @@ anew for each call.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import httpx
@@ -34,7 +34,11 @@ def platform_url(env: Mapping[str, str]) -> str | None:
     if not value:
         in_container = Path("/.dockerenv").exists() or bool(env.get("DOCKER_VERSION"))
         return f"http://{'host.docker.internal' if in_container else 'localhost'}:8080"
-    if urlsplit(value).scheme not in ("http", "https"):
+    try:
+        scheme = urlsplit(value).scheme
+    except ValueError:
+        scheme = ""
+    if scheme not in ("http", "https"):
         raise ValueError(f"PLATFORM_URL is {value!r}: it must be http://HOST[:PORT] or https://..., or off")
     return value
 
@@ -47,6 +51,8 @@ class PlatformApi:
     workspace_id: str
     headers: Callable[[], Mapping[str, str]]
     transport: httpx.AsyncBaseTransport | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """What else a client is made with, such as the proxy on the way."""
 
     def client(self, seconds: float = _SECONDS) -> httpx.AsyncClient:
         """A client for paths relative to the workspace, with the credentials of now. `seconds` each step."""
@@ -55,6 +61,7 @@ class PlatformApi:
             headers=dict(self.headers()),
             transport=self.transport,
             timeout=seconds,
+            **self.options,
         )
 
     async def secrets(self) -> dict[str, str]:

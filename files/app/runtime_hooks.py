@@ -12,8 +12,10 @@ import contextlib
 import functools
 import importlib
 import inspect
+import logging
 import os
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -36,6 +38,7 @@ __all__ = [
     "auth_headers",
     "bearer",
     "configs_dir",
+    "configure_log",
     "delegation_results",
     "health",
     "platform_api",
@@ -126,9 +129,15 @@ def platform_api(
     base_url = base_url or platform_url(env)
     if base_url is None or not workspace_id:
         return None
-    organisation = env.get("MOLECULE_ORG_ID", "")
+    organisation = env.get("MOLECULE_ORG_ID", "").strip()
     routing = {"X-Molecule-Org-Id": organisation} if organisation else {}
-    return PlatformApi(base_url.rstrip("/"), workspace_id, lambda: {**auth_headers(), **routing})
+    options = _offered("network", "client_options")
+    return PlatformApi(
+        base_url.rstrip("/"),
+        workspace_id,
+        lambda: {**auth_headers(), **routing},
+        options=options(base_url, env) if options else {},
+    )
 
 
 class SecretsClient(Protocol):
@@ -173,6 +182,29 @@ def activity_writer(api: PlatformApi, heartbeat: object) -> Callable[[dict[str, 
         return bool(await own.activity(**row))
 
     return write
+
+
+# -- the log -------------------------------------------------------------------------------------------------
+
+
+def configure_log(level: str) -> None:
+    """Log to stderr from `level` on, without secrets, unless the runtime has decided how to log."""
+    if structlog.is_configured():
+        return
+    known = logging.getLevelNamesMapping()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            lambda _logger, _method, event: {
+                name: without_secrets(value) if isinstance(value, str) else value
+                for name, value in event.items()
+            },
+            structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0, pad_level=False),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(known.get(level.upper(), logging.INFO)),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
 
 
 # -- what is told --------------------------------------------------------------------------------------------

@@ -7,10 +7,9 @@ workspace was given, whatever they look like.
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING, Any, Final
 
-from credentials import is_credential
+from credentials import is_credential, is_secret_name
 from runtime_hooks import MASK, without_secrets
 
 if TYPE_CHECKING:
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SecretValues"]
 
-_NAME: Final = re.compile(
-    r"(?:^|_)(?:API_?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?)(?:_|$)", re.IGNORECASE
-)
 # A shorter one is a word that would be taken out of every text.
 _SHORTEST: Final = 6
 
@@ -40,7 +36,7 @@ class SecretValues:
         values = {
             value
             for name, text in env.items()
-            if is_credential(name, provider_variables) or _NAME.search(name)
+            if is_credential(name, provider_variables) or is_secret_name(name)
             for value in _parts(text.strip())
         }
         self._values = sorted({form for value in values for form in _forms(value)}, key=len, reverse=True)

@@ -50,6 +50,7 @@ def render(given: argparse.Namespace) -> int:
     import agent_user  # noqa: PLC0415 (their place is known only now)
     import boot_secrets  # noqa: PLC0415
     import codex_setup  # noqa: PLC0415
+    import credentials  # noqa: PLC0415
 
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     where = given.workspace_config
@@ -59,7 +60,7 @@ def render(given: argparse.Namespace) -> int:
         agent = agent_user.find(os.environ)
         agent_user.become(agent)
         os.environ["HOME"] = agent.home
-    env = {**os.environ, **boot_secrets.of_loader(os.environ)}
+    env = credentials.without_line_ends({**os.environ, **boot_secrets.of_loader(os.environ)})
     if given.caller == "codex-minimax" and not env.get(codex_setup.MINIMAX_KEY, "").strip():
         sys.stdout.write(f"[codex-minimax] no {codex_setup.MINIMAX_KEY}: nothing to do\n")
         return 0

@@ -93,6 +93,23 @@ def offline(tmp_path: Path) -> Iterator[Builder]:
             ["codex_workspace_runtime_source", "codex_workspace_runtime_index_url is empty", "squatted"],
             id="runtime without an index of its own",
         ),
+        *(
+            pytest.param(
+                {"codex_workspace_runtime_package": name},
+                [
+                    f'codex_workspace_runtime_package is "{name}"',
+                    "squatted",
+                    "Give molecules-workspace-runtime",
+                ],
+                id=f"retired name {name}",
+            )
+            for name in ("molecule-ai-workspace-runtime", "Molecule_AI.workspace--Runtime")
+        ),
+        pytest.param(
+            {"codex_workspace_runtime_package": "molecules-workspace-runtime --index-url=x"},
+            ["codex_workspace_runtime_package is", "no name of a distribution"],
+            id="more than a name of a runtime",
+        ),
         pytest.param(
             {"codex_workspace_runtime_version": "99.0.0"},
             [

@@ -24,14 +24,20 @@ if TYPE_CHECKING:
 
 
 def wheel(
-    name: str, version: str, files: dict[str, bytes], *, tags: tuple[str, ...] = ("py3-none-any",)
+    name: str,
+    version: str,
+    files: dict[str, bytes],
+    *,
+    tags: tuple[str, ...] = ("py3-none-any",),
+    requires: tuple[str, ...] = (),
 ) -> bytes:
-    """Return a wheel with these files."""
+    """Return a wheel with these files and requirements."""
     info = f"{name}-{version}.dist-info"
     lines = "".join(f"Tag: {tag}\n" for tag in tags)
+    needs = "".join(f"Requires-Dist: {requirement}\n" for requirement in requires)
     content = {
         **files,
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode(),
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}".encode(),
         f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\n{lines}".encode(),
     }
     record = "".join(f"{path},,\n" for path in [*content, f"{info}/RECORD"])

@@ -8,11 +8,15 @@
 | body over the limit | (read whole) | -32600, HTTP 413 | memory |
 | media type that the card does not declare | (accepted) | -32005 | the SDK's check knows no `*/*` |
 | no output mode that we produce is accepted | (ignored) | -32005 | 1.0 section 3.3.2 |
-| any -32603 | the exception's own text | redacted | it may name a secret or a path |
+| NaN, half a surrogate pair, too large or deep | -32603, HTTP 500 | -32602, -32600 | the client's error |
+| a million values or parts, a URI of megabytes | (worked on) | -32602, -32600 | memory, time, logs |
+| a file's bytes as a data: URL or URL-safe | (damaged) | (decoded), else -32602 | `bodies.py` |
+| any -32603 | the exception's own text | our words | it may name a secret or a path |
 """
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, cast
 
 import a2a.server.routes  # noqa: F401 (first: imported on its own, the next module imports itself in a circle)
@@ -31,8 +35,11 @@ from pydantic import ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
+from molecule_runtime import bodies, logs
 from molecule_runtime.access import unauthorized
+from molecule_runtime.bodies import MAX_BODY_BYTES
 from molecule_runtime.executor_helpers import sanitize_agent_error
+from molecule_runtime.redaction import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -41,14 +48,14 @@ if TYPE_CHECKING:
     from a2a.types import SendMessageRequest
     from pydantic import BaseModel
     from sse_starlette.sse import EventSourceResponse
-    from starlette.types import Message, Receive
 
 __all__ = ["MAX_BODY_BYTES", "SpecAdapter03", "SpecDispatcher", "check_media_types"]
 
-MAX_BODY_BYTES = 32 << 20
-"""Inline files count: the platform's proxy forwards at most 16 MB, base64 adds a third."""
+_log = logs.get_logger(__name__)
 
 VERSION_NOT_SUPPORTED = -32009
+_SHOWN = 200
+_MOST_ERRORS = 5
 _TELLS_OF_OTHERS = ("ListTasks", "tasks/list")
 
 
@@ -64,10 +71,14 @@ class SpecAdapter03(JSONRPC03Adapter):
             model.model_validate(body)
         except ValidationError as invalid:
             errors = [
-                {"field": ".".join(map(str, item["loc"])), "message": item["msg"]}
-                for item in invalid.errors(include_url=False, include_input=False)
+                {
+                    "field": shortened(".".join(map(str, item["loc"])), _SHOWN),
+                    "message": shortened(item["msg"], _SHOWN),
+                }
+                for item in invalid.errors(include_url=False, include_input=False)[:_MOST_ERRORS]
             ]
-            error = InvalidParamsError(data={"errors": errors})
+            more = invalid.error_count() - len(errors)
+            error = InvalidParamsError(data={"errors": errors} | ({"more": more} if more else {}))
             return self._generate_error_response(request_id, error)
         return await super().handle_request(request_id, method, body, request)
 
@@ -105,7 +116,7 @@ class SpecDispatcher(JsonRpcDispatcher):
     async def handle_requests(self, request: Request) -> Response:
         """Parse the body here, where each way to fail is known, then let the SDK dispatch it."""
         try:
-            body = await _read_body(request)
+            body = await bodies.read(request, MAX_BODY_BYTES)
         except ClientDisconnect:
             return Response(status_code=400)
         if body is None:
@@ -113,18 +124,19 @@ class SpecDispatcher(JsonRpcDispatcher):
             response = self._generate_error_response(None, too_large)
             response.status_code = 413
             return response
-        request = Request(request.scope, _replay(body))
         try:
-            call = await request.json()
+            call = json.loads(body)
         except (ValueError, RecursionError) as error:
             return self._generate_error_response(
                 None, JSONParseError(message=f"The body is not JSON: {error}")
             )
+        if fault := bodies.first_fault(call) or bodies.decode_files(call):
+            return self._generate_error_response(bodies.identifier(call), _client_error(*fault))
         # Who knows the id of a task may ask for it; all tasks together are everybody's conversations.
         tells_of_others = isinstance(call, dict) and call.get("method") in _TELLS_OF_OTHERS
         if tells_of_others and not self._may_read(request.headers.get("authorization")):
             return unauthorized()
-        return await super().handle_requests(request)
+        return await super().handle_requests(_Parsed(request, call))
 
     def _generate_error_response(
         self, request_id: str | int | None, error: Exception | JSONRPCError | A2AError
@@ -139,12 +151,14 @@ def check_media_types(
     for part in params.message.parts:
         if part.media_type and not _matches(part.media_type, input_modes):
             raise ContentTypeNotSupportedError(
-                f"Media type {part.media_type} is not supported; supported: {', '.join(input_modes)}"
+                f"Media type {shortened(part.media_type, _SHOWN)} is not supported; "
+                f"supported: {', '.join(input_modes)}"
             )
-    accepted = params.configuration.accepted_output_modes
+    accepted = [mode.partition(";")[0] for mode in params.configuration.accepted_output_modes]
     if accepted and not any(_matches(mode, accepted) for mode in output_modes):
         raise ContentTypeNotSupportedError(
-            f"None of {', '.join(accepted)} can be produced; supported: {', '.join(output_modes)}"
+            f"None of {shortened(', '.join(accepted), _SHOWN)} can be produced; "
+            f"supported: {', '.join(output_modes)}"
         )
 
 
@@ -156,31 +170,42 @@ def _matches(media_type: str, patterns: Iterable[str]) -> bool:
     return any(pattern.strip().lower() in covering for pattern in patterns)
 
 
-async def _read_body(request: Request) -> bytes | None:
-    """The body; None if it is over the limit. Request.body() has none."""
-    length = request.headers.get("content-length", "")
-    if length.isdigit() and int(length) > MAX_BODY_BYTES:
-        return None
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            return None
-    return bytes(body)
+class _Parsed(Request):
+    """A request whose body was read, parsed and looked through."""
+
+    def __init__(self, request: Request, call: Any) -> None:
+        super().__init__(request.scope)
+        self._call = call
+
+    async def json(self) -> Any:
+        """The value, which is not parsed again."""
+        return self._call
 
 
-def _replay(body: bytes) -> Receive:
-    async def receive() -> Message:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return receive
+def _client_error(place: str, kind: str) -> A2AError:
+    """-32602 for what is wrong with the parameters, -32600 for the rest of a request."""
+    message = f"{place or 'the request'}: {kind}"
+    return InvalidParamsError(message) if place.startswith("params") else InvalidRequestError(message)
 
 
 def _redacted(error: Any) -> Any:
+    """`error` as a client may see it: our own words for what nobody foresaw, and little of the client's."""
+    unforeseen = isinstance(error, JSONRPCError) and error.code == -32603
+    if unforeseen or (isinstance(error, Exception) and not isinstance(error, A2AError)):
+        text = (error.message or "") if isinstance(error, JSONRPCError) else str(error)
+        _log.error("a request failed", reason=sanitize_agent_error(text), kind=type(error).__name__)
+        return InternalError("Internal error: the log of the workspace says more")
     if isinstance(error, InternalError):
         return InternalError(sanitize_agent_error(error.message))
-    if isinstance(error, JSONRPCError) and error.code == -32603:
-        return error.model_copy(update={"message": sanitize_agent_error(error.message or "Internal error")})
-    if isinstance(error, Exception) and not isinstance(error, A2AError):
-        return InternalError(sanitize_agent_error(error))
+    if isinstance(error, A2AError):
+        error.message, error.data = shortened(str(error.message), 500), _short(error.data)
     return error
+
+
+def _short(data: Any) -> Any:
+    """What the SDK says to an error, its texts cut."""
+    if isinstance(data, str):
+        return shortened(data, _SHOWN)
+    if isinstance(data, dict):
+        return {shortened(str(key), _SHOWN): _short(value) for key, value in data.items()}
+    return data

@@ -22,6 +22,7 @@ from molecule_runtime import configs_dir, environment, logs
 from molecule_runtime.config import ConfigFileError, RbacConfig, load
 from molecule_runtime.mcp_tool import Tool, ToolError
 from molecule_runtime.mcp_tools import TOOLS, Toolbox
+from molecule_runtime.network import NetworkError
 from molecule_runtime.platform import PlatformClient
 from molecule_runtime.rbac import allowed_actions
 
@@ -101,10 +102,10 @@ async def _serve() -> int:
     try:
         workspace_id = environment.workspace_id(os.environ)
         platform_url = environment.platform_url(os.environ)
-    except environment.EnvironmentVariableError as error:
+        client = PlatformClient(platform_url or "", workspace_id, os.environ.get("MOLECULE_ORG_ID", ""))
+    except (environment.EnvironmentVariableError, NetworkError) as error:
         _log.error(f"[FAIL] {error}")
         return 2
-    client = PlatformClient(platform_url or "", workspace_id, os.environ.get("MOLECULE_ORG_ID", ""))
     # Without a platform there is nothing that a tool could do: the model is better off with none.
     tools = TOOLS if platform_url else ()
     server = build_server(Toolbox(client, allowed_actions(_rbac())), tools)

@@ -25,6 +25,7 @@ from molecule_runtime.files import write_atomic
 from molecule_runtime.heartbeat import Heartbeat
 from molecule_runtime.initial_prompt import SelfPrompts
 from molecule_runtime.mcp_tools import TOOLS
+from molecule_runtime.network import NetworkError
 from molecule_runtime.platform import PlatformClient
 from molecule_runtime.plugin_sources import install_declared
 from molecule_runtime.plugins import Plugins, load_plugins
@@ -118,6 +119,9 @@ class Boot:
         """Read, check and set up everything but the port. What fails becomes `problem`; nothing is raised."""
         env = self.env
         adapter_class = self._load()
+        if env.problem:
+            self.problem = self.problem or env.problem
+            _log.error(f"[FAIL] {env.problem}; correct it and restart")
         _log.info(
             "workspace",
             id=env.workspace_id,
@@ -143,6 +147,7 @@ class Boot:
             adapter=self.adapter,
             executor=self.executor,
             problem=self.problem,
+            has_platform=self.client is not None,
             access=access,
             prompt=self.prompt.shown,
         )
@@ -199,9 +204,14 @@ class Boot:
     def _connect_platform(self) -> None:
         if self.env.platform_url is None:
             return
-        self.client = PlatformClient(
-            self.env.platform_url, self.env.workspace_id, self.env.org_id, registration=self.registration
-        )
+        try:
+            self.client = PlatformClient(
+                self.env.platform_url, self.env.workspace_id, self.env.org_id, registration=self.registration
+            )
+        except NetworkError as error:
+            self.problem = self.problem or f"the platform (PLATFORM_URL) cannot be asked: {error}"
+            _log.error(f"[FAIL] {error}; correct it and restart")
+            return
         watch = DelegationWatch(self.client)
         self.heartbeat = Heartbeat(
             self.client,

@@ -19,6 +19,7 @@ DeliveryMode = Literal["push", "poll"]
 
 _WORKSPACE_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")
 _WITHOUT_PLATFORM = {"off", "none"}
+_URL_TEXT = re.compile(r"[!-~]+")
 _ON, _OFF = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9._\[\]:-]+")
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9._-]*[a-z0-9_])?")
@@ -61,10 +62,10 @@ class Environment:
         return cls(
             workspace_id=workspace_id(env),
             platform_url=platform,
-            org_id=env.get("MOLECULE_ORG_ID", ""),
+            org_id=env.get("MOLECULE_ORG_ID", "").strip(),
             config_path=Path(env.get("WORKSPACE_CONFIG_PATH") or "/configs"),
             adapter_module=env.get("ADAPTER_MODULE", ""),
-            workspace_url=env.get("MOLECULE_WORKSPACE_URL", ""),
+            workspace_url=env.get("MOLECULE_WORKSPACE_URL", "").strip(),
             hostname=env.get("HOSTNAME") or socket.gethostname(),
             delivery_mode=delivery or None,  # type: ignore[arg-type]  # narrowed by the check above
             log_level=log_level,
@@ -75,13 +76,28 @@ class Environment:
             a2a_hosts=_listed(env, "CODEX_WORKSPACE_A2A_HOSTS", _HOST, "workspace.example"),
         )
 
+    @property
+    def problem(self) -> str:
+        """What is wrong, and can be said to who asks: the workspace serves it. "" where nothing is."""
+        try:
+            parts = urlsplit(self.workspace_url)
+            is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            is_url = False
+        if not self.workspace_url or (is_url and _URL_TEXT.fullmatch(self.workspace_url)):
+            return ""
+        return (
+            f"MOLECULE_WORKSPACE_URL is {self.workspace_url[:80]!a}: it must be http://HOST[:PORT] or "
+            "https://..., as the platform reaches this workspace; unset it for the host name of the container"
+        )
+
     def external_url(self, port: int) -> str:
         """The URL that the platform dials: MOLECULE_WORKSPACE_URL verbatim, else `http://<hostname>:<port>`.
 
         A loopback address becomes `localhost`: the platform's guard against request forgery refuses
         127.0.0.1 at registration, and lets the name through.
         """
-        if self.workspace_url:
+        if self.workspace_url and not self.problem:
             return self.workspace_url
         host = "localhost" if self.hostname.startswith("127.") or self.hostname == "::1" else self.hostname
         return f"http://{host}:{port}"
@@ -109,7 +125,10 @@ def platform_url(env: Mapping[str, str]) -> str | None:
     if not value:
         in_docker = Path("/.dockerenv").exists() or bool(env.get("DOCKER_VERSION"))
         return "http://host.docker.internal:8080" if in_docker else "http://localhost:8080"
-    parts = urlsplit(value)
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        return value  # as one whose port is no number: the client says what is wrong, and it is served
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise EnvironmentVariableError(
             f"PLATFORM_URL is {value!r}: it must be http://HOST[:PORT] or https://..., or off for no platform"

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from molecule_runtime.redaction import redact
+from molecule_runtime.redaction import redact, shortened
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
 __all__ = ["LEVELS", "configure", "get_logger"]
+
+_LONGEST = 4000
+"""Characters of one value in a log line; a traceback is one."""
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
@@ -72,7 +75,14 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
 
 
 def _redact_values(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Take secrets out, and cut what is too long: a value may be what a client has sent."""
     for key, value in event.items():
         if isinstance(value, str):
-            event[key] = redact(value)
+            # Looked through a little further than it is shown, since a secret may stand at the cut.
+            shown = redact(value[: 2 * _LONGEST])
+            event[key] = (
+                shown if len(value) <= _LONGEST else f"{shown[:_LONGEST]}... ({len(value)} characters)"
+            )
+        elif isinstance(value, dict | list | tuple | bytes | BaseException) and len(repr(value)) > _LONGEST:
+            event[key] = shortened(redact(repr(value)[: 2 * _LONGEST]), _LONGEST)
     return event

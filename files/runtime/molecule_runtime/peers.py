@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from molecule_runtime import platform_auth
+from molecule_runtime.network import NetworkError, client_options
 
 if TYPE_CHECKING:
     from molecule_runtime.platform import PlatformClient
@@ -54,9 +55,9 @@ async def send_to_peer(client: PlatformClient, url: str, text: str) -> Answer | 
         "params": {"message": message},
     }
     try:
-        async with httpx.AsyncClient(timeout=_TIMEOUT) as http:
+        async with httpx.AsyncClient(timeout=_TIMEOUT, **client_options(url)) as http:
             response = await http.post(url, json=request, headers=headers)
-    except (httpx.TransportError, httpx.InvalidURL) as error:
+    except (httpx.TransportError, httpx.InvalidURL, NetworkError) as error:
         raise PeerError(f"{type(error).__name__} at {url}: {error}") from error
     try:
         body = response.json()

@@ -11,6 +11,7 @@ import httpx
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_chain, wait_fixed
 
 from molecule_runtime import logs, platform_auth
+from molecule_runtime.network import client_options, header_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,6 +65,8 @@ class UnreachableError(PlatformError):
 class PlatformClient:
     """One workspace's view of the platform. Safe to use from many tasks at once.
 
+    Raises NetworkError for an address, a proxy, an authority or an organisation that cannot be used.
+
     Every call carries the bearer (once there is one) and `X-Molecule-Org-Id` (where known). A 401 on any
     call is followed by a look for a newer token on disk, then by a registration, then by one repetition of
     the call: the platform revokes tokens when it restarts a workspace. `registration` gives the body for
@@ -84,7 +87,7 @@ class PlatformClient:
         self.workspace_id = workspace_id
         self.registration = registration
         self.registered = False
-        self._org_id = org_id
+        self._org_id = header_value(org_id, "MOLECULE_ORG_ID")
         self._timeout = timeout
         self._register_waits = register_waits
         self._recovering = asyncio.Lock()
@@ -94,7 +97,9 @@ class PlatformClient:
 
     def _new_http(self) -> httpx.AsyncClient:
         headers = {"X-Molecule-Org-Id": self._org_id} if self._org_id else {}
-        return httpx.AsyncClient(base_url=self.base_url, headers=headers, timeout=self._timeout)
+        return httpx.AsyncClient(
+            base_url=self.base_url, headers=headers, timeout=self._timeout, **client_options(self.base_url)
+        )
 
     async def reset(self) -> None:
         """Replace the HTTP client and its connections, after many failures in a row.
@@ -227,6 +232,7 @@ class PlatformClient:
 
         Raises PlatformError. A 404 says that the platform has forgotten this workspace: it is to register.
         """
+        platform_auth.save_unsaved()
         try:
             answer = _object(await self.call("POST", "/registry/heartbeat", json=body))
         except PlatformError as error:
@@ -372,13 +378,13 @@ def _why(error: PlatformError) -> str:
 
 
 def _keep(save: Callable[[str], None], secret: Any, what: str) -> None:
-    """Save a secret that came back, if any. On a full disk this process has it, the next one will not."""
+    """Save a secret that came back, if any. On a full disk this process has it until there is room."""
     if not isinstance(secret, str) or not secret:
         return
     try:
         save(secret)
     except (OSError, ValueError) as error:
-        _log.error(f"the {what} cannot be saved; it is lost with this process", reason=str(error))
+        _log.error(f"the {what} cannot be saved yet; the next heartbeat tries again", reason=str(error))
 
 
 def _json_or_none(response: httpx.Response) -> Any:

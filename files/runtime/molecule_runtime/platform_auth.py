@@ -6,8 +6,11 @@ goes from the platform to the workspace and guards `/internal/*`. Neither is eve
 
 from __future__ import annotations
 
+import codecs
 import hmac
 import os
+import re
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from molecule_runtime import configs_dir, logs
@@ -22,9 +25,11 @@ __all__ = [
     "get_inbound_secret",
     "get_token",
     "inbound_authorized",
+    "problem",
     "refresh_cache",
     "save_inbound_secret",
     "save_token",
+    "save_unsaved",
     "self_source_headers",
     "token_path",
 ]
@@ -34,8 +39,12 @@ INBOUND_NAME = ".platform_inbound_secret"
 
 _log = logs.get_logger(__name__)
 
-_cache: dict[str, str] = {}
-_unreadable: set[str] = set()
+_TEXT = re.compile("[!-~]+")
+
+_cache: dict[Path, str] = {}
+_problems: dict[Path, str] = {}
+_unsaved: dict[Path, bytes | None] = {}
+"""Whose value in `_cache` is not on the disk yet, and what the file held when it could not be written."""
 
 
 def get_token() -> str | None:
@@ -64,13 +73,31 @@ def save_inbound_secret(secret: str) -> None:
 def refresh_cache() -> str | None:
     """Read the files again, since the platform rotates tokens by writing them. Gives the token.
 
-    A file that is there and cannot be read changes nothing: the value before is still the best there is.
+    A file that is there and cannot be used changes nothing, nor does one that is older than what could not be
+    written: the value before is still the best there is.
     """
-    before = dict(_cache)
-    _cache.clear()
-    get_token()
-    _cache.update({name: value for name, value in before.items() if name in _unreadable})
-    return _cache.get(TOKEN_NAME)
+    save_unsaved()
+    for name in (TOKEN_NAME, INBOUND_NAME):
+        _forget(_path(name))
+    return get_token()
+
+
+def save_unsaved() -> None:
+    """Write what a full disk has refused; it stays unsaved where there is still no room."""
+    for path, before in list(_unsaved.items()):
+        if _content(path) != before:
+            del _unsaved[path]  # somebody has written a newer one meanwhile
+            _cache.pop(path, None)
+            continue
+        with suppress(OSError):
+            write_atomic(path, _cache[path].encode("ascii"))
+            del _unsaved[path]
+            _log.info(f"{path} is saved now")
+
+
+def problem() -> str:
+    """Why the token on the disk is not used, where there is no other; "" where all is well."""
+    return "" if get_token() else _problems.get(_path(TOKEN_NAME), "")
 
 
 def auth_headers() -> dict[str, str]:
@@ -95,50 +122,77 @@ def inbound_authorized(header: str | None) -> bool:
     """Whether `header` carries the inbound secret; a rotation on disk is noticed. Fails closed."""
     if bearer_matches(header, get_inbound_secret()):
         return True
-    _cache.pop(INBOUND_NAME, None)
+    _forget(_path(INBOUND_NAME))
     return bearer_matches(header, get_inbound_secret())
 
 
 def token_path() -> Path:
     """Where the token is kept."""
-    return configs_dir.resolve() / TOKEN_NAME
+    return _path(TOKEN_NAME)
+
+
+def _path(name: str) -> Path:
+    return configs_dir.resolve() / name
+
+
+def _forget(path: Path) -> None:
+    """Let the next one who asks look at the disk, where there may be something newer."""
+    if path not in _unsaved and _usable(path) is not None:
+        _cache.pop(path, None)
 
 
 def _read(name: str) -> str | None:
-    if name not in _cache:
-        path = configs_dir.resolve() / name
-        try:
-            value = path.read_text("utf-8").strip()
-        except (FileNotFoundError, UnicodeDecodeError):
-            value = ""
-        except PermissionError:
-            _tell_once(path)
-            return None
-        _unreadable.discard(name)
-        if not value:
-            return None
-        _cache[name] = value
-    return _cache[name]
+    path = _path(name)
+    if path not in _cache and (value := _usable(path)):
+        _cache[path] = value
+    return _cache.get(path)
 
 
-def _tell_once(path: Path) -> None:
-    """A platform that writes as root after the boot leaves a file that we cannot read (B-45)."""
-    if path.name not in _unreadable:
-        _unreadable.add(path.name)
-        _log.error(
-            f"{path} cannot be read by uid {os.getuid()}: it must belong to that user (mode 0600)",
-            remedy="let the platform write it so, or restart the workspace",
-        )
+def _usable(path: Path) -> str | None:
+    """What the file holds, "" for nothing or no file; None where it is of no use, and why is said once."""
+    try:
+        raw = path.read_bytes() if path.exists() else b""
+    except PermissionError:
+        # A platform that writes as root after the boot leaves such a file (B-45).
+        _refuse(path, f"cannot be read by uid {os.getuid()}: it must belong to that user (mode 0600)")
+        return None
+    except OSError as error:
+        _refuse(path, f"cannot be read: {error.strerror}")
+        return None
+    value = raw.removeprefix(codecs.BOM_UTF8).strip().decode("latin-1")
+    if not value or _TEXT.fullmatch(value):
+        _problems.pop(path, None)
+        return value
+    lines = len(value.splitlines())
+    if lines > 1:
+        _refuse(path, f"holds {lines} lines and not one")
+    else:
+        _refuse(path, "holds blanks or bytes that no token has")
+    return None
+
+
+def _refuse(path: Path, reason: str) -> None:
+    text = f"{path} {reason}"
+    if _problems.get(path) != text:
+        _problems[path] = text
+        _log.error(text, remedy="let the platform write its token so that it can be read, and restart")
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
 
 
 def _save(name: str, value: str) -> None:
-    if not value or not value.isascii() or any(character.isspace() for character in value):
+    if not _TEXT.fullmatch(value):
         raise ValueError(f"{name}: refusing a value that is empty or holds anything but printable ASCII")
-    path = configs_dir.resolve() / name
-    try:
-        current = path.read_text("utf-8")
-    except (FileNotFoundError, PermissionError, UnicodeDecodeError):
-        current = None
-    _cache[name] = value
-    if current != value:
+    path = _path(name)
+    current = _content(path)
+    _cache[path] = value
+    _problems.pop(path, None)
+    if current != value.encode("ascii"):
+        _unsaved[path] = current
         write_atomic(path, value.encode("ascii"))
+    _unsaved.pop(path, None)

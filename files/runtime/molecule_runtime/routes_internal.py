@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -13,15 +14,17 @@ from urllib.parse import quote
 from anyio import to_thread
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from molecule_runtime import __version__, platform_auth
+from molecule_runtime.redaction import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from starlette.requests import Request
+    from starlette.types import Message, Receive
 
 __all__ = ["AuthStatus", "InternalRoutes", "safe_name"]
 
@@ -29,6 +32,7 @@ MAX_FILES = 64
 MAX_BYTES = 100 << 20
 _CHUNK = 1 << 20
 _NAME_LIMIT = 100
+_NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 _EXTENSION_LIMIT = 16
 
 
@@ -112,13 +116,14 @@ class InternalRoutes:
         except _RefusedError as error:
             return JSONResponse({"error": str(error)}, status_code=error.status)
         except OSError as error:
-            message = f"{error.strerror} (errno {error.errno}): {error.filename}"
+            message = f"{error.strerror} (errno {error.errno}): {shortened(str(error.filename))}"
             return JSONResponse({"error": message}, status_code=500)
 
     async def _ingest(self, request: Request) -> Response:
         length = request.headers.get("content-length", "")
         if length.isdigit() and int(length) > self._max_bytes + _CHUNK:
             raise _RefusedError(413, f"the request is larger than {self._max_bytes} bytes")
+        request = Request(request.scope, self._bounded(request.receive))
         try:
             form = await request.form(max_files=MAX_FILES, max_fields=MAX_FILES)
         except HTTPException as error:
@@ -130,6 +135,20 @@ class InternalRoutes:
             return JSONResponse({"files": await self._store_all(uploads)})
         finally:
             await form.close()
+
+    def _bounded(self, receive: Receive) -> Receive:
+        """`receive` that ends with 413 at the limit, whether or not the length was told before."""
+        taken = 0
+
+        async def bounded() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > self._max_bytes + _CHUNK:
+                raise _RefusedError(413, f"the request is larger than {self._max_bytes} bytes")
+            return message
+
+        return bounded
 
     async def _store_all(self, uploads: Sequence[UploadFile]) -> list[dict[str, object]]:
         """All of them or none."""
@@ -190,9 +209,14 @@ class InternalRoutes:
             raise _RefusedError(400, "hidden files and secrets outside the working tree are not served")
         try:
             found = path.lstat()
-        except (FileNotFoundError, NotADirectoryError) as error:
+            # A link in the middle of the path leads as far astray as one at its end.
+            if not stat.S_ISREG(found.st_mode) or path.resolve() != path:
+                raise _RefusedError(404, "not a regular file")
+            path.open("rb").close()
+        except PermissionError as error:
+            raise _RefusedError(403, "the agent may not read that file") from error
+        except OSError as error:
+            if error.errno not in _NOT_THERE:
+                raise
             raise _RefusedError(404, "no such file") from error
-        # A link in the middle of the path leads as far astray as one at its end.
-        if not stat.S_ISREG(found.st_mode) or path.resolve() != path:
-            raise _RefusedError(404, "not a regular file")
         return path

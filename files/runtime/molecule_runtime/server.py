@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from molecule_runtime import metrics, platform_auth
+from molecule_runtime import bodies, metrics, platform_auth
 from molecule_runtime.access import Access, AccessGate
 from molecule_runtime.cards import CardRoutes
 from molecule_runtime.routes_internal import AuthStatus, InternalRoutes
@@ -45,6 +47,7 @@ class Workspace:
     executor: TurnExecutor | None = None
     problem: str = ""
     prompt: str = ""
+    has_platform: bool = False
     stopping: bool = False
     internal: InternalRoutes = field(default_factory=InternalRoutes)
     access: Access = field(default_factory=Access)
@@ -97,11 +100,11 @@ class _NotConfigured:
     async def __call__(self, request: Request) -> Response:
         """503 with the reason, as a JSON-RPC error to the request that was sent."""
         try:
-            body = await request.json()
+            body = await bodies.read(request)
+            identifier = bodies.identifier(json.loads(body or b""))
+        except ClientDisconnect:
+            return Response(status_code=400)
         except (ValueError, RecursionError):
-            body = None
-        identifier = body.get("id") if isinstance(body, dict) else None
-        if isinstance(identifier, bool) or not isinstance(identifier, str | int):
             identifier = None
         error = {"code": _INTERNAL_ERROR, "message": "agent not configured", "data": self._workspace.problem}
         return JSONResponse({"jsonrpc": "2.0", "id": identifier, "error": error}, status_code=503)
@@ -136,6 +139,8 @@ class _Probes:
             return self._unready("stopping")
         if workspace.executor is None or workspace.adapter is None:
             return self._unready(workspace.problem or "agent not configured")
+        if workspace.has_platform and (reason := platform_auth.problem()):
+            return self._unready(reason)
         health = workspace.adapter.health()
         if not health.ready:
             return self._unready(health.detail)

@@ -31,6 +31,21 @@ def test_a_value_of_several_lines_arrives_whole(tmp_path: Path) -> None:
     assert set(found) == {"KEY"}
 
 
+@pytest.mark.parametrize(
+    "script",
+    [
+        b"export MY_TOKEN=abc\r\nif true; then\r\n  export OTHER_KEY='d e'\r\nfi\r\n",
+        b"\xef\xbb\xbfexport MY_TOKEN=abc\nexport OTHER_KEY='d e'\n",
+        b"export MY_TOKEN='abc\r'\nexport OTHER_KEY=$'d e\\n'\n",
+        b"export MY_TOKEN=$'\\ufeffabc\\r\\n\\n' OTHER_KEY='d e'",
+    ],
+)
+def test_line_ends_and_byte_order_marks_are_no_part_of_a_secret(tmp_path: Path, script: bytes) -> None:
+    (tmp_path / "load.sh").write_bytes(script)
+    env = {**ENV, "LC_ALL": "C.UTF-8"}
+    assert of_loader(env, tmp_path / "load.sh") == {"MY_TOKEN": "abc", "OTHER_KEY": "d e"}
+
+
 def test_only_what_is_exported_and_new_counts(tmp_path: Path) -> None:
     script = "local_only=1\nexport KEPT=1 CHANGED=2 EMPTY=\nfunction f { :; }\nexport -f f\ncd /\n"
     assert load(tmp_path, script, CHANGED="1") == {"CHANGED": "2", "EMPTY": ""}
@@ -96,9 +111,10 @@ def test_a_directory_that_may_not_be_looked_into_is_an_error(
 def test_each_file_of_systemd_is_a_variable(tmp_path: Path) -> None:
     (tmp_path / "KEY").write_bytes(b"two\nlines\n\n")
     (tmp_path / "RAW").write_bytes(b"\xff")
+    (tmp_path / "WINDOWS_KEY").write_bytes(b"sk-1\r\n\r\n")
     (tmp_path / "not-a-variable").write_text("x")
     found = dict(of_systemd({"CREDENTIALS_DIRECTORY": str(tmp_path)}))
-    assert found == {"KEY": "two\nlines\n", "RAW": "\udcff"}
+    assert found == {"KEY": "two\nlines\n", "RAW": "\udcff", "WINDOWS_KEY": "sk-1"}
 
 
 @pytest.mark.parametrize("env", [{}, {"CREDENTIALS_DIRECTORY": ""}])

@@ -404,3 +404,15 @@ def test_a_runtime_without_the_tools_server_gets_no_entry_for_it(
     monkeypatch.setattr(codex_setup, "_MCP_MODULE", "molecule_runtime.no_such_module")
     configure({"OPENAI_API_KEY": "k", "CODEX_HOME": str(workspace.home)}, workspace.configs)
     assert "mcp_servers" not in workspace.document()
+
+
+@pytest.mark.parametrize("variable", ["MY_KEY", "OPENAI_API_KEY"])
+def test_a_key_that_no_header_can_hold_is_refused_by_name_before_codex_leaves_it_out(
+    workspace: Workspace, variable: str
+) -> None:
+    (workspace.configs / "config.yaml").write_text(MINE if variable == "MY_KEY" else "name: Test\n")
+    done = workspace.run(NAMES[0], **{variable: "sk-secret\u0142"})
+    assert done.returncode == 2
+    assert f"{variable} has characters that no key has" in done.stderr
+    assert "sk-secret" not in done.stdout + done.stderr
+    assert workspace.run(NAMES[0], **{variable: "sk-secret\r\n"}).returncode == 0

@@ -14,7 +14,7 @@ import pytest
 
 import credentials
 from codex_config import CodexConfig, render_config_toml
-from credentials import hand_over, is_credential
+from credentials import hand_over, is_credential, not_for_a_header, without_line_ends
 from provider_config import resolve_provider
 from support.watchdog import APP
 from workspace_config import load_workspace_config
@@ -24,6 +24,38 @@ if TYPE_CHECKING:
 
 VARIABLE = "CODEX_WORKSPACE_CREDENTIALS_FD"
 PROVIDERS = {"OPENAI_API_KEY", "MY_LOGIN"}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\n\n"])
+@pytest.mark.parametrize(
+    "name", ["OPENAI_API_KEY", "MY_LOGIN", "GITEA_TOKEN", "GIT_HTTP_PASSWORD", "MOLECULE_INBOUND_SECRET"]
+)
+def test_a_line_end_is_no_part_of_a_secret(name: str, end: str) -> None:
+    assert without_line_ends({name: f"sk-1{end}"}, PROVIDERS) == {name: "sk-1"}
+    assert without_line_ends({name: f"\ufeff sk '1' {end}"}, PROVIDERS) == {name: " sk '1' "}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("PLATFORM_URL", "http://platform\r", "http://platform"),
+        ("GREETING", "hello\n", "hello\n"),
+        ("SSH_KEY", "-----BEGIN-----\nabc\n", "-----BEGIN-----\nabc\n"),
+        ("CODEX_AUTH_JSON", "{}\r\n", "{}\r\n"),
+        ("MY_KEY", "", ""),
+    ],
+)
+def test_what_is_no_secret_or_has_several_lines_stays_as_it_is(name: str, value: str, expected: str) -> None:
+    assert without_line_ends({name: value}) == {name: expected}
+
+
+@pytest.mark.parametrize("value", ["sk-1\nsk-2", "sk\x00", "sk-\u0142", "sk-\u00e9", "\udcff", "a\tb"])
+def test_a_key_that_no_header_can_hold_is_named_and_not_shown(value: str) -> None:
+    said = not_for_a_header("MY_KEY", value)
+    assert said is not None
+    assert said.startswith("MY_KEY has characters that no key has")
+    assert value not in said
+    assert not_for_a_header("MY_KEY", " sk-1 'x'\r\n") is None
 
 
 @pytest.mark.parametrize(
@@ -96,6 +128,13 @@ def test_the_file_is_closed_once_it_was_read() -> None:
 
 def test_without_a_credential_there_is_no_file_and_what_was_given_from_outside_is_dropped() -> None:
     assert hand_over({"A": "1", VARIABLE: "7"}, PROVIDERS) == {"A": "1"}
+
+
+def test_what_the_next_program_has_to_spend_itself_is_left_to_it() -> None:
+    env = {"MOLECULE_CONFIG_RELAY_ACK_TOKEN": "once", "MOLECULE_BOOT_TOKEN": "b"}
+    left = hand_over(env, PROVIDERS, ["MOLECULE_CONFIG_RELAY_ACK_TOKEN"])
+    os.close(int(left.pop(VARIABLE)))
+    assert left == {"MOLECULE_CONFIG_RELAY_ACK_TOKEN": "once"}
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "999999", "x", "3.5"])

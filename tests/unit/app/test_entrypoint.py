@@ -454,3 +454,23 @@ if os.geteuid() == 0:
     def test_a_user_that_does_not_exist_is_refused_before_anything_is_done(machine: Machine) -> None:
         refused(machine, 78, "there is no user 'no-such-user'", CODEX_WORKSPACE_AGENT_USER="no-such-user")
         assert not machine.codex_home.exists()
+
+
+@pytest.mark.parametrize(
+    ("modules", "left"), [([], "()"), (["config_relay"], "('MOLECULE_CONFIG_RELAY_ACK_TOKEN',)")]
+)
+def test_a_runtime_that_fetches_its_configuration_is_left_the_token_for_it(
+    tmp_path: Path, modules: list[str], left: str
+) -> None:
+    """The platform's own runtime refuses to start where its address is given and its token is not."""
+    (tmp_path / "molecule_runtime").mkdir()
+    for name in ("__init__", *modules):
+        (tmp_path / "molecule_runtime" / f"{name}.py").touch()
+    done = subprocess.run(
+        [sys.executable, "-c", "import entrypoint; print(entrypoint._spent_by_runtime())"],
+        env={"PYTHONPATH": f"{APP}:{tmp_path}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == f"{left}\n"

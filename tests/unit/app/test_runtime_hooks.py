@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+import structlog
 
 import runtime_hooks
 from molecule_runtime import configs_dir, platform_auth, wedge
@@ -232,6 +233,30 @@ def test_a_tool_bumps_the_file_that_the_runtime_looks_at_and_never_fails(
     assert path.stat().st_mtime > 1
     monkeypatch.setenv("MOLECULE_TOOL_ACTIVITY_FILE", str(tmp_path / "missing" / "activity"))
     runtime_hooks.tool_active()
+
+
+def test_a_log_that_nobody_has_set_up_is_short_and_has_no_secrets(
+    capsys: pytest.CaptureFixture[str], runtime: dict[tuple[str, str], Any]
+) -> None:
+    before = structlog.get_config() if structlog.is_configured() else None
+    structlog.reset_defaults()
+    try:
+        runtime_hooks.configure_log("warning")
+        log = structlog.get_logger()
+        log.info("not said")
+        log.warning("said", key="sk-0123456789abcdefABCDEF", number=3)
+        runtime_hooks.configure_log("debug")
+        log.debug("not said either: it is set up")
+    finally:
+        structlog.reset_defaults()
+        if before is not None:
+            structlog.configure(**before)
+    said = capsys.readouterr().err
+    assert "said" in said
+    assert "number=3" in said
+    assert "[redacted]" in said
+    assert "sk-0123456789abcdefABCDEF" not in said
+    assert "not said" not in said
 
 
 # -- turns ---------------------------------------------------------------------------------------------------

@@ -190,6 +190,66 @@ async def test_an_environment_that_cannot_be_used_ends_the_process_with_2_and_on
     assert f"[FAIL] {line}" in running.log[0]
 
 
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"PLATFORM_URL": "http://h:80a"}, "PLATFORM_URL"),
+        ({"PLATFORM_URL": "http://[::1"}, "PLATFORM_URL"),
+        ({"PLATFORM_URL": "http://h", "MOLECULE_ORG_ID": "\u0142odz"}, "MOLECULE_ORG_ID has characters"),
+        ({"PLATFORM_URL": "http://h", "ALL_PROXY": "socks5://h:1"}, "ALL_PROXY is a SOCKS proxy"),
+        ({"PLATFORM_URL": "http://h", "HTTP_PROXY": "http://h:80a"}, "HTTP_PROXY is no address of a proxy"),
+        ({"PLATFORM_URL": "https://h", "SSL_CERT_FILE": "/nonexistent"}, "SSL_CERT_FILE cannot be used"),
+        ({"MOLECULE_WORKSPACE_URL": "h:8000"}, "MOLECULE_WORKSPACE_URL is 'h:8000'"),
+        ({"MOLECULE_WORKSPACE_URL": "http://h:80a"}, "MOLECULE_WORKSPACE_URL is 'http://h:80a'"),
+        ({"MOLECULE_WORKSPACE_URL": "http://\u0142 x"}, "MOLECULE_WORKSPACE_URL is"),
+    ],
+)
+async def test_what_is_wrong_with_the_way_to_the_platform_is_served(
+    start: Start, variables: dict[str, str], words: str
+) -> None:
+    async with start(**variables) as running:
+        ready = await running.ready()
+        assert ready.status_code == 503
+        assert words in ready.json()["reason"]
+        assert words in (await send(running.url, "say:x"))["error"]["data"]
+        assert await running.stop() == 0
+    assert "Traceback" not in "\n".join(running.log)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"NO_PROXY": "[::1],10.0.0.0/8,fd00::/8", "HTTP_PROXY": "http://192.0.2.1:1"},
+        {"ALL_PROXY": "socks5://192.0.2.1:1", "MOLECULE_ORG_ID": "org-1\r"},
+        {"http_proxy": "http://h:80a", "MOLECULE_WORKSPACE_URL": "http://localhost:8000\r\n"},
+    ],
+)
+async def test_odd_proxies_do_not_stand_between_a_workspace_and_its_platform_on_this_machine(
+    start: Start, platform: FakePlatform, variables: dict[str, str]
+) -> None:
+    async with start(PLATFORM_URL=platform.url, **variables) as running:
+        await platform.wait_for(lambda: bool(platform.heartbeats))
+        assert (await running.ready()).json() == {"ready": True}
+        assert await running.stop() == 0
+
+
+async def test_a_token_file_that_holds_no_token_is_served_until_the_platform_gives_one(
+    start: Start, platform: FakePlatform, configs: Path
+) -> None:
+    (configs / ".auth_token").write_bytes(b"first-secret\nsecond-secret\n")
+    held = platform.hold("register")
+    async with start(PLATFORM_URL=platform.url) as running:
+        ready = await running.ready()
+        assert (ready.status_code, ready.json()["reason"]) == (
+            503, f"{configs}/.auth_token holds 2 lines and not one"
+        )  # fmt: skip
+        held.set()
+        await platform.wait_for(lambda: bool(platform.heartbeats))
+        assert (await running.ready()).json() == {"ready": True}
+        assert await running.stop() == 0
+    assert "secret" not in "\n".join(running.log)
+
+
 async def test_a_port_in_use_ends_the_process_with_3_and_one_line(start: Start) -> None:
     async with start() as first:
         await first.ready()

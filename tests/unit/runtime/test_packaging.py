@@ -48,7 +48,7 @@ def test_the_a2a_sdk_is_pinned_to_the_version_that_the_image_locks() -> None:
 
 def test_the_version_is_said_in_one_way() -> None:
     assert _PROJECT["version"] == molecule_runtime.__version__
-    assert _PROJECT["name"] == "molecule-ai-workspace-runtime"
+    assert _PROJECT["name"] == "molecules-workspace-runtime"
 
 
 def test_the_package_is_typed_and_its_console_script_exists() -> None:

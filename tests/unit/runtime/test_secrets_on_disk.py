@@ -45,6 +45,85 @@ def test_a_token_is_read_once_and_again_after_a_refresh(configs: Path) -> None:
     assert platform_auth.refresh_cache() == "new"
 
 
+BAD = {
+    b"first-secret\nsecond-secret\n": "holds 2 lines",
+    b"first-secret second-secret": "holds blanks or bytes that no token has",
+    b"\xff\xfe\x00secret": "holds blanks or bytes that no token has",
+    "s\u00ebcret".encode(): "holds blanks or bytes that no token has",
+}
+
+
+@pytest.mark.parametrize("content", BAD)
+def test_a_file_that_holds_no_token_is_refused_with_a_reason_and_nothing_of_it_is_said(
+    configs: Path, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
+    path = configs / ".auth_token"
+    path.write_bytes(content)
+    assert platform_auth.auth_headers() == {}
+    assert platform_auth.problem() == f"{path} {BAD[content]}" + (" and not one" if b"\n" in content else "")
+    assert platform_auth.get_token() is None
+    said = capsys.readouterr()
+    assert (said.out + said.err).count(BAD[content]) == 1
+    assert "cret" not in said.out + said.err
+    platform_auth.save_token("from-the-platform")
+    assert (platform_auth.get_token(), platform_auth.problem()) == ("from-the-platform", "")
+    assert path.read_text() == "from-the-platform"
+
+
+def test_a_directory_in_the_place_of_the_token_is_refused_with_a_reason(configs: Path) -> None:
+    (configs / ".auth_token").mkdir()
+    assert platform_auth.get_token() is None
+    assert platform_auth.problem() == f"{configs}/.auth_token cannot be read: Is a directory"
+    with pytest.raises(OSError, match="directory"):
+        platform_auth.save_token("abc")
+    assert (platform_auth.get_token(), platform_auth.problem()) == ("abc", "")
+
+
+@pytest.mark.parametrize("content", [b"abc\r\n", b"\xef\xbb\xbfabc", b" abc \n\n"])
+def test_line_ends_and_a_byte_order_mark_are_no_part_of_a_token(configs: Path, content: bytes) -> None:
+    (configs / ".auth_token").write_bytes(content)
+    assert platform_auth.get_token() == "abc"
+
+
+@pytest.mark.parametrize("on_disk", [None, "old"])
+def test_a_token_that_could_not_be_written_is_kept_and_written_when_there_is_room(
+    configs: Path, monkeypatch: pytest.MonkeyPatch, on_disk: str | None
+) -> None:
+    path = configs / ".auth_token"
+    if on_disk:
+        platform_auth.save_token(on_disk)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(platform_auth, "write_atomic", full)
+        with pytest.raises(OSError, match="No space"):
+            platform_auth.save_token("new")
+        assert platform_auth.refresh_cache() == "new", "a stranger's request asks for this"
+        assert (path.read_text() if path.exists() else None) == on_disk
+    platform_auth.save_unsaved()
+    assert path.read_text() == "new"
+    path.write_text("newest")
+    assert platform_auth.refresh_cache() == "newest"
+
+
+def test_what_the_platform_writes_meanwhile_wins_over_what_could_not_be_written(
+    configs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform_auth.save_token("old")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(platform_auth, "write_atomic", full)
+        with pytest.raises(OSError, match="No space"):
+            platform_auth.save_token("new")
+    (configs / ".auth_token").write_text("from-the-platform")
+    assert platform_auth.refresh_cache() == "from-the-platform"
+
+
 def test_without_a_token_there_is_no_header_rather_than_an_empty_bearer(configs: Path) -> None:
     assert platform_auth.auth_headers() == {}
     (configs / ".auth_token").write_text("\n")
