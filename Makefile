@@ -5,6 +5,8 @@ SHELL := bash
 
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+# Ansible passes over a configuration in a directory that everybody may write to, and takes that of ANSIBLE_CONFIG before it.
+PLAYBOOK := ANSIBLE_CONFIG=$(CURDIR)/ansible.cfg ansible-playbook
 # Variables of the build, such as ARGS="-e codex_workspace_base_source=bootstrap".
 ARGS ?=
 
@@ -20,15 +22,15 @@ venv: $(VENV)/.locked ## Make the controller's environment in .venv from the loc
 
 .PHONY: engine
 engine: venv ## Find a Docker engine, or install and start Debian's
-	ansible-playbook playbooks/engine.yml $(ARGS)
+	$(PLAYBOOK) playbooks/engine.yml $(ARGS)
 
 .PHONY: engine-stop
 engine-stop: venv ## Stop an engine that `make engine` started in the background
-	ansible-playbook playbooks/engine.yml -e codex_workspace_engine_state=stopped
+	$(PLAYBOOK) playbooks/engine.yml -e codex_workspace_engine_state=stopped
 
 .PHONY: build
 build: venv ## Build, check and tag codex-workspace:latest
-	ansible-playbook build.yml $(ARGS)
+	$(PLAYBOOK) build.yml $(ARGS)
 
 .PHONY: lint
 lint: venv ## Run every linter and type checker

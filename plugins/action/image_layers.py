@@ -90,6 +90,10 @@ class ActionModule(ActionBase):
         images = self._images_by_key(parent) if args["reuse"] and parent else {}
         role, files = Path(args["role_path"]), Path(args["files_dir"])
         private = yaml_load((role / "vars/main.yml").read_text())
+        options = yaml_load((role / "meta/argument_specs.yml").read_text())["argument_specs"]["main"][
+            "options"
+        ]
+        self._types = {name: option["type"] for name, option in options.items()}
         reused: list[dict[str, Any]] = []
         missing: list[dict[str, Any]] = []
         common = args.get("values", [])
@@ -128,6 +132,11 @@ class ActionModule(ActionBase):
             if environment(image) == environment(of_base)
         }
 
+    def _canonical(self, name: str, value: Any) -> Any:
+        """A public variable as it enters a key: the same however it was written, as text or as a number."""
+        settings = self._shared_loader_obj.action_loader.get("settings", class_only=True)
+        return settings.canonical(self._templar.template(value), self._types[name])
+
     def _inputs(
         self,
         layer: dict[str, Any],
@@ -148,7 +157,7 @@ class ActionModule(ActionBase):
             "files": [digest_of_tree(source) for source in sources],
             "private": {name: private[name] for name in names if name in private},
             "public": {
-                name: self._templar.template(task_vars[name])
+                name: self._canonical(name, task_vars[name])
                 for name in names
                 if not name.startswith("_") and not TRANSPORT.search(name) and name in task_vars
             },

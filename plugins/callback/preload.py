@@ -30,8 +30,8 @@ USED = {
         f"ansible.builtin.{name}" for name in ("env", "file", "fileglob", "template", "varnames")
     ],
     loader.action_loader: [
-        *(f"ansible.builtin.{name}" for name in ("assert", "fail", "set_fact", "validate_argument_spec")),
-        *("image_layers", "probe", "target_shell", "unpack"),
+        *(f"ansible.builtin.{name}" for name in ("assert", "fail", "set_fact")),
+        *("image_layers", "probe", "settings", "target_shell", "unpack"),
     ],
 }
 

@@ -28,7 +28,9 @@ _raw:
 """
 
 import configparser
+import contextlib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,36 @@ from typing import Any
 from ansible.plugins.lookup import LookupBase
 
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
+
+
+def text_of(file: Path) -> str:
+    """Return the content of a file; empty where there is none that this user can read, as the clients do."""
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def is_file(path: str) -> bool:
+    """Whether there is a file; not where this user may not look."""
+    try:
+        return Path(path).is_file()
+    except OSError:
+        return False
+
+
+def expanded(path: str, env: Mapping[str, str]) -> str:
+    """Return a path of a client's configuration, whose ``~`` is the home of this user."""
+    return str(Path(env.get("HOME", "/root")) / path[2:]) if path.startswith("~/") else path
+
+
+def with_variables(value: str, env: Mapping[str, str]) -> str:
+    """Return a value of npm's configuration with its ``${NAME}``; npm leaves one that is not set as it is.
+
+    ``${NAME?}`` is empty where it is not set.
+    """
+    pattern = r"\$\{([^${}?]+)(\??)\}"
+    return re.sub(pattern, lambda found: env.get(found[1], "" if found[2] else found[0]), value)
 
 
 def pip_config(env: Mapping[str, str], root: Path = Path("/")) -> dict[str, str]:
@@ -53,12 +85,20 @@ def pip_config(env: Mapping[str, str], root: Path = Path("/")) -> dict[str, str]
         files += [home / ".pip/pip.conf"]
         files += [Path(env.get("XDG_CONFIG_HOME") or home / ".config") / "pip/pip.conf"]
     parser = configparser.RawConfigParser(strict=False)
-    parser.read([file for file in files if file.is_file()], encoding="utf-8")
-    options = dict(parser.items("global")) if parser.has_section("global") else {}
+    for file in files:
+        with contextlib.suppress(configparser.Error):
+            parser.read_string(text_of(file), str(file))
+    options: dict[str, str] = {}
+    # `pip install` lays its own section over that of all commands.
+    for section in ("global", "install"):
+        if parser.has_section(section):
+            options.update(parser.items(section))
     for option in ("index-url", "cert"):
         value = env.get("PIP_" + option.replace("-", "_").upper())
         if value:
             options[option] = value
+    if options.get("cert"):
+        options["cert"] = expanded(options["cert"], env)
     return options
 
 
@@ -69,15 +109,15 @@ def npm_config(env: Mapping[str, str], root: Path = Path("/")) -> dict[str, str]
     files.append(Path(env.get("NPM_CONFIG_USERCONFIG") or home / ".npmrc"))
     options: dict[str, str] = {}
     for file in files:
-        if not file.is_file():
-            continue
-        for line in file.read_text(encoding="utf-8").splitlines():
+        for line in text_of(file).splitlines():
             name, sep, value = line.partition("=")
             if sep and not name.lstrip().startswith(("#", ";")):
-                options[name.strip()] = value.strip().strip('"').strip("'")
+                options[name.strip()] = with_variables(value.strip().strip('"').strip("'"), env)
     for name, value in env.items():
         if name.lower().startswith("npm_config_") and value:
             options[name.lower().removeprefix("npm_config_")] = value
+    if options.get("cafile"):
+        options["cafile"] = expanded(options["cafile"], env)
     return options
 
 
@@ -85,9 +125,7 @@ def apt_sources(root: Path = Path("/")) -> Iterator[tuple[str, str]]:
     """Yield (URI, suite) of every binary package source of apt, in both of its formats."""
     etc = root / "etc/apt"
     for file in [etc / "sources.list", *sorted((etc / "sources.list.d").glob("*"))]:
-        if not file.is_file():
-            continue
-        text = file.read_text(encoding="utf-8")
+        text = text_of(file)
         if file.suffix == ".sources":
             for stanza in text.split("\n\n"):
                 yield from _deb822(stanza)
@@ -146,7 +184,7 @@ def _first_url(uris: list[str], root: Path) -> str:
     uri = uris[0]
     if uri.startswith("mirror+file:"):
         listing = root / uri.removeprefix("mirror+file:").lstrip("/")
-        lines = listing.read_text(encoding="utf-8").splitlines() if listing.is_file() else []
+        lines = text_of(listing).splitlines()
         uri = next((line.split()[0] for line in lines if line.strip() and not line.startswith("#")), "")
     return uri.rstrip("/")
 
@@ -160,10 +198,9 @@ def proxies(env: Mapping[str, str]) -> dict[str, str]:
 def read(env: Mapping[str, str], root: Path = Path("/")) -> dict[str, Any]:
     """Return the whole configuration; see RETURN. Files are read below ``root``."""
     release = {}
-    if (root / "etc/os-release").is_file():
-        for line in (root / "etc/os-release").read_text(encoding="utf-8").splitlines():
-            name, _, value = line.partition("=")
-            release[name] = value.strip('"')
+    for line in text_of(root / "etc/os-release").splitlines():
+        name, _, value = line.partition("=")
+        release[name] = value.strip('"')
     mirror = security = ""
     if release.get("ID") == "debian":
         mirror, security = debian_mirrors(release.get("VERSION_CODENAME", ""), root)
@@ -174,7 +211,7 @@ def read(env: Mapping[str, str], root: Path = Path("/")) -> dict[str, Any]:
         "apt_security_mirror": security,
         "pip_index_url": pip.get("index-url", ""),
         "npm_registry": npm.get("registry", ""),
-        "ca_file": next((file for file in candidates if file and Path(file).is_file()), ""),
+        "ca_file": next((file for file in candidates if file and is_file(file)), ""),
         "proxies": proxies(env),
     }
 

@@ -39,11 +39,16 @@ def inspect(names: list[str]) -> list[dict[str, Any]]:
     done = subprocess.run(
         ["docker", "image", "inspect", *names], capture_output=True, text=True, check=False, timeout=60
     )
-    others = [line for line in done.stderr.splitlines() if line and "No such image" not in line]
-    if others:
-        message = f"docker image inspect {' '.join(names)}: {' '.join(others)}"
+    try:
+        images: list[dict[str, Any]] = json.loads(done.stdout or "[]")
+    except ValueError as error:
+        message = f"docker image inspect {' '.join(names)} gave no JSON: {error} {done.stderr.strip()}"
+        raise AnsibleError(message) from error
+    # Whatever else is on the standard error are warnings: of a configuration that the client could not read.
+    gone = sum("no such image" in line.lower() for line in done.stderr.splitlines())
+    if done.returncode != 0 and len(images) + gone < len(names):
+        message = f"docker image inspect {' '.join(names)}: {' '.join(done.stderr.split())}"
         raise AnsibleError(message)
-    images: list[dict[str, Any]] = json.loads(done.stdout or "[]")
     return images
 
 

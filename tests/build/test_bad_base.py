@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import socket
+import struct
 import subprocess
+import threading
 import urllib.request
 from typing import TYPE_CHECKING
 
@@ -13,7 +17,7 @@ from support.image_build import LAYERS, Build, Builder, docker, inspect
 from support.watchdog import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 # --- of a registry ----------------------------------------------------------------------------------------
@@ -144,9 +148,10 @@ def test_a_tag_that_the_registry_does_not_have_is_refused_and_never_papered_over
     builder: Builder, registry: Registry
 ) -> None:
     error = builder.run(
-        {"codex_workspace_base_image": f"{registry.name}:2", "codex_workspace_base_source": "auto"}
+        # The tag is a word that also tells a registry that is not reached.
+        {"codex_workspace_base_image": f"{registry.name}:timeout", "codex_workspace_base_source": "auto"}
     ).refusal()
-    for word in (f"{registry.name}:2", "not found", "Correct codex_workspace_base_image"):
+    for word in (f"{registry.name}:timeout", "not found", "Correct codex_workspace_base_image"):
         assert word in error
 
 
@@ -158,16 +163,54 @@ def test_a_registry_that_does_not_answer_is_named_with_the_ways_out(builder: Bui
         assert word in error
 
 
-def test_a_digest_is_never_given_up_for_a_stand_in(builder: Builder) -> None:
-    error = builder.run(
-        {
-            "codex_workspace_base_image": "localhost:9/base:1",
-            "codex_workspace_base_digest": f"sha256:{'0' * 64}",
-            "codex_workspace_base_source": "auto",
-        }
-    ).refusal()
+@pytest.mark.parametrize("place", ["a setting", "the name"])
+def test_a_digest_is_never_given_up_for_a_stand_in(builder: Builder, place: str) -> None:
+    digest = f"sha256:{'0' * 64}"
+    name = "localhost:9/base:1"
+    pinned: dict[str, object] = (
+        {"codex_workspace_base_image": f"{name}@{digest}"}
+        if place == "the name"
+        else {"codex_workspace_base_image": name, "codex_workspace_base_digest": digest}
+    )
+    error = builder.run({**pinned, "codex_workspace_base_source": "auto"}).refusal()
     for word in ("No registry answers", "leave the digest empty"):
         assert word in error
+
+
+def reset(connection: socket.socket) -> None:
+    """End a connection without a word, as a firewall does."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def unavailable(connection: socket.socket) -> None:
+    """Answer as a gateway whose registry is down."""
+    connection.recv(1 << 16)
+    connection.sendall(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+
+@pytest.mark.parametrize("answer", [reset, unavailable])
+def test_a_registry_that_resets_connections_or_is_down_is_not_one_that_says_no(
+    builder: Builder, answer: Callable[[socket.socket], None]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    with connection, contextlib.suppress(OSError):
+                        answer(connection)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        name = f"localhost:{server.getsockname()[1]}/base:1"
+        error = builder.run(
+            {"codex_workspace_base_image": name, "codex_workspace_base_source": "pull"}
+        ).refusal()
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    assert name in error
+    assert "No registry answers" in error
 
 
 # --- that cannot become a workspace -----------------------------------------------------------------------

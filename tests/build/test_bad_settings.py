@@ -129,6 +129,50 @@ def offline(tmp_path: Path) -> Iterator[Builder]:
             ],
             id="absent CA file",
         ),
+        *(
+            pytest.param(
+                {"codex_workspace_image_name": name},
+                [f'codex_workspace_image_name is "{name}"', "a tag that Docker accepts", "no tag of its own"],
+                id=f"name {name[:10]}",
+            )
+            for name in ("x:dev", "Upper/case", "0" * 64)
+        ),
+        pytest.param(
+            {
+                "codex_workspace_base_image": f"python:3.11@sha256:{'0' * 64}",
+                "codex_workspace_base_source": "bootstrap",
+            },
+            ["codex_workspace_base_image has a digest", "codex_workspace_base_source is bootstrap"],
+            id="pinned stand-in",
+        ),
+        pytest.param(
+            {
+                "codex_workspace_base_image": "Python:3.11 slim",
+                "codex_workspace_base_digest": 5,
+                "codex_workspace_image_name": ["a"],
+                "codex_workspace_cache_enabled": "maybe",
+                "codex_workspace_build_timeout_seconds": "soon",
+                "codex_workspace_packages": "git,curl",
+                "codex_workspace_nodejs_major": 20.5,
+                "codex_workspace_build_ca_file": None,
+                "codex_workspace_base_source": True,
+            },
+            [
+                "codex_workspace_image_name is a list, and text is needed",
+                'codex_workspace_cache_enabled is "maybe", and true or false is needed',
+                'codex_workspace_build_timeout_seconds is "soon", and an int',
+                'codex_workspace_packages is "git,curl", and a list is needed',
+                "codex_workspace_nodejs_major is 20.5, and an int",
+                "codex_workspace_build_ca_file is empty (null), and a path is needed",
+                "codex_workspace_base_source is true, and text is needed",
+            ],
+            id="several wrong types",
+        ),
+        pytest.param(
+            {"codex_workspace_base_image": "Python:3.11 slim"},
+            ['codex_workspace_base_image is "Python:3.11 slim"', "no name of an image"],
+            id="base that is no name",
+        ),
         pytest.param(
             {"codex_workspace_image_version": "1.0 beta"},
             ['codex_workspace_image_version is "1.0 beta"', "such as codex-workspace:0.1.0"],

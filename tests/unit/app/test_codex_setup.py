@@ -262,6 +262,13 @@ def test_minimax_has_a_model_of_its_own(workspace: Workspace) -> None:
     assert done.stdout.endswith(": provider openai-api, model gpt-5.5\n"), "no other provider has it"
 
 
+def test_minimax_has_an_address_of_its_own(workspace: Workspace) -> None:
+    china = "https://api.minimaxi.com/v1"
+    done = workspace.run("codex_minimax_config.sh", MINIMAX_API_KEY="k", MINIMAX_API_BASE=china)
+    assert done.returncode == 0, done.stderr
+    assert workspace.document()["model_providers"]["minimax"]["base_url"] == china
+
+
 def test_a_subscription_wins_over_minimax(workspace: Workspace) -> None:
     workspace.toml.write_text(FORMS["the script"])
     both = {"MINIMAX_API_KEY": "k", "CODEX_AUTH_JSON": json.dumps(auth_document())}

@@ -207,6 +207,50 @@ def test_npm_takes_the_users_file_over_the_machines_and_the_environment_over_bot
     assert machine.read()["npm_registry"] == "http://environment/"
 
 
+def test_variables_in_npms_files_are_those_of_the_environment(machine: Machine) -> None:
+    machine.env["MIRROR"] = "http://mirror.example"
+    machine.put("home/.npmrc", "registry=${MIRROR}/${GONE?}npm/\n")
+    assert machine.read()["npm_registry"] == "http://mirror.example/npm/"
+    machine.put("home/.npmrc", "registry=http://${GONE}/\n")
+    assert machine.read()["npm_registry"] == "http://${GONE}/"
+
+
+def test_a_tilde_in_the_path_of_an_authority_is_the_users_home(machine: Machine) -> None:
+    pem = machine.put("home/ca.pem", "pem")
+    machine.put("home/.npmrc", "cafile=~/ca.pem\n")
+    assert machine.read()["ca_file"] == str(pem)
+    machine.put("home/.npmrc", "")
+    machine.put("etc/pip.conf", "[global]\ncert = ~/ca.pem\n")
+    assert machine.read()["ca_file"] == str(pem)
+
+
+def test_what_pip_says_for_installations_goes_before_what_it_says_for_all_commands(machine: Machine) -> None:
+    machine.put("etc/pip.conf", "[install]\nindex-url = http://install/\n[global]\nindex-url = http://all/\n")
+    assert machine.read()["pip_index_url"] == "http://install/"
+
+
+@pytest.mark.parametrize(
+    "name", ["etc/pip.conf", "etc/npmrc", "etc/apt/sources.list", "etc/apt/sources.list.d/own.list"]
+)
+def test_a_file_that_this_user_cannot_read_is_passed_over(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    machine.put("etc/os-release", DEBIAN)
+    machine.put("etc/apt/sources.list.d/debian.sources", DEB822)
+    closed = machine.put(name, "[global]\nindex-url = http://closed/\nregistry = http://closed/\n")
+    genuine = type(closed).read_text
+
+    def read_text(file: Path, *args: Any, **options: Any) -> str:
+        if file == closed:
+            raise PermissionError(13, "Permission denied", str(file))  # also for root, who runs these tests
+        return genuine(file, *args, **options)
+
+    monkeypatch.setattr(type(closed), "read_text", read_text)
+    found = machine.read()
+    assert (found["apt_mirror"], found["pip_index_url"]) == ("http://mirror.example/debian", "")
+    assert found["npm_registry"] == ""
+
+
 # --- trust and proxies ------------------------------------------------------------------------------------
 
 

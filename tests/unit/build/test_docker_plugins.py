@@ -99,6 +99,34 @@ def test_the_answer_of_an_engine_that_has_none_of_them_is_empty(
     assert lookup.LookupModule().run(["gone"]) == []
 
 
+@pytest.mark.parametrize("code", [0, 1])
+def test_what_the_client_warns_of_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: int
+) -> None:
+    images = [{"Id": "sha256:1"}]
+    gone = "echo 'Error: No such image: gone' >&2;" if code else ""
+    warning = "echo 'WARNING: Error loading config file: /root/.docker/config.json: EOF' >&2"
+    fake_docker(monkeypatch, tmp_path, f"{warning}; echo '{json.dumps(images)}'; {gone} exit {code}")
+    assert lookup.LookupModule().run(["one", "gone"] if code else ["one"]) == images
+
+
+def test_a_failure_behind_a_warning_is_still_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    fake_docker(
+        monkeypatch, tmp_path, "echo 'WARNING: x' >&2; echo '[]'; echo 'permission denied' >&2; exit 1"
+    )
+    with pytest.raises(AnsibleError, match="permission denied"):
+        lookup.LookupModule().run(["one"])
+
+
+@pytest.mark.parametrize("said", ["no JSON", "{"])
+def test_an_answer_that_is_no_json_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: str
+) -> None:
+    fake_docker(monkeypatch, tmp_path, f"echo '{said}'")
+    with pytest.raises(AnsibleError, match="gave no JSON"):
+        lookup.LookupModule().run(["one"])
+
+
 def test_no_question_is_asked_where_no_image_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

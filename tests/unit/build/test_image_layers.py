@@ -109,13 +109,16 @@ class Engine:
         self.role = root / "role"
         (self.role / "tasks").mkdir(parents=True)
         (self.role / "tasks/first.yml").write_text(
-            "{{ codex_workspace_packages }} {{ codex_workspace_scratch }}"
+            "{{ codex_workspace_packages }} {{ codex_workspace_scratch }} {{ codex_workspace_t4_enabled }}"
         )
         (self.role / "tasks/second.yml").write_text(
             "{{ _codex_workspace_tarballs }} {{ codex_workspace_build_pip_index_url }} "
             "{{ codex_workspace_controller_cache }} {{ _codex_workspace_registered_later }}"
+            "{{ codex_workspace_nodejs_major }}"
         )
         (self.role / "tasks/third.yml").write_text("nothing")
+        (self.role / "meta").mkdir()
+        shutil.copy(ROOT / "roles/codex_workspace/meta/argument_specs.yml", self.role / "meta")
         self.private("tool-{{ codex_workspace_codex_version }}")
         (root / "files/app").mkdir(parents=True)
         (root / "files/app/main.py").write_text("print()")
@@ -275,6 +278,27 @@ def test_a_key_changes_with_a_variable_that_a_private_one_mentions(engine: Engin
     first = engine.inputs()
     engine.variables["codex_workspace_codex_version"] = "0.131.0"
     assert [a == b for a, b in zip(first, engine.inputs(), strict=True)] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("name", "forms"),
+    [
+        ("codex_workspace_nodejs_major", [20, "20", " 20"]),
+        ("codex_workspace_t4_enabled", [True, "true", "yes", "True", 1, "1", "on"]),
+        ("codex_workspace_packages", [["1"], [1]]),
+        ("codex_workspace_codex_version", ["1.5", 1.5]),
+    ],
+)
+def test_a_key_is_the_same_however_a_value_was_written(engine: Engine, name: str, forms: list[Any]) -> None:
+    found = []
+    for form in forms:
+        engine.variables[name] = form
+        found.append(engine.inputs())
+    assert found == [found[0]] * len(forms)
+    engine.variables[name] = {"codex_workspace_packages": ["2"], "codex_workspace_t4_enabled": "no"}.get(
+        name, 22
+    )
+    assert engine.inputs() != found[0]
 
 
 def test_a_pin_enters_the_key_even_where_a_fact_of_the_target_is_not_known_yet(engine: Engine) -> None:
