@@ -416,10 +416,10 @@ def exchange(url: str, refresh_token: str, patience: Patience) -> Document:
         with patience.exchange():
             try:
                 with urllib.request.build_opener(*handlers).open(request, timeout=REQUEST_SECONDS) as answer:
-                    code, raw = answer.status, answer.read(ANSWER_LIMIT_BYTES + 1)
+                    code, raw = answer.status, _whole_or_cut(answer)
             except urllib.error.HTTPError as error:
                 with error:
-                    code, raw = error.code, error.read(ANSWER_LIMIT_BYTES + 1)
+                    code, raw = error.code, _whole_or_cut(error)
     except ExchangeInterruptedError:
         if patience.stopped:
             raise transient("interrupted", "told to stop while no answer had come") from None
@@ -427,6 +427,23 @@ def exchange(url: str, refresh_token: str, patience: Patience) -> Document:
     except (OSError, http.client.HTTPException, UnicodeError) as error:  # the last: no host name
         raise _network_failure(error) from None
     return read_answer(code, raw)
+
+
+def _whole_or_cut(answer: Any) -> bytes:
+    """The body as far as it came: a cut one may hold the whole JSON, whose tokens come only once."""
+    import http.client  # noqa: PLC0415 - loaded by who asks
+    import zlib  # noqa: PLC0415
+
+    try:
+        raw: bytes = answer.read(ANSWER_LIMIT_BYTES + 1)
+    except http.client.IncompleteRead as error:
+        raw = error.partial
+        if not raw:
+            raise
+    if answer.headers.get("Content-Encoding", "").strip().lower() in {"gzip", "x-gzip", "deflate"}:
+        with suppress(zlib.error):
+            raw = zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(raw, ANSWER_LIMIT_BYTES + 1)
+    return raw
 
 
 def _network_failure(error: Exception) -> NotRefreshedError:
@@ -461,6 +478,7 @@ def read_answer(code: int, raw: bytes) -> Document:
     if body is None:
         raise transient("answer_not_json", "the answer is not a JSON object")
     fields: Document = {field: text_of(body, field) for field in TOKEN_FIELDS if text_of(body, field)}
+    fields = {field: token for field, token in fields.items() if is_header_text(token)}
     if "id_token" in fields and jwt_claims(fields["id_token"]) is None:
         del fields["id_token"]  # codex refuses a whole auth.json for it
     if "access_token" not in fields and "refresh_token" not in fields:

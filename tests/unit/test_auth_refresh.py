@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import json
 import os
+import socket
 import stat
 import time
 from pathlib import Path
@@ -235,6 +237,34 @@ def test_a_failure_that_may_pass_leaves_the_file_and_the_token_as_they_are(
     assert leftovers(home) == set()
     assert home.status()["reason"] == reason
     assert home.run("--once")[0] == 0, "the same token is sent again"
+
+
+NEW = json.dumps({"access_token": "at-new", "refresh_token": "rt-new"}).encode()
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        (b"Transfer-Encoding: chunked", b"%x\r\n%s\r\n" % (len(NEW), NEW)),
+        (b"Content-Length: 9999", NEW),
+        (b"Content-Encoding: gzip\r\nContent-Length: %d" % len(gzip.compress(NEW)), gzip.compress(NEW)),
+    ],
+    ids=["chunks without an end", "length too large", "gzip"],
+)
+def test_a_whole_answer_in_an_odd_wrapping_is_saved(home: Home, headers: bytes, body: bytes) -> None:
+    home.write(auth_document())
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/oauth/token"
+        process = home.start("--once", CODEX_REFRESH_TOKEN_URL_OVERRIDE=url)
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(1 << 16)
+            connection.sendall(b"HTTP/1.1 200 OK\r\n" + headers + b"\r\n\r\n" + body)
+            connection.shutdown(socket.SHUT_WR)
+            connection.recv(1 << 16)
+    code, word, log = process.result()
+    assert (code, word) == (0, "refreshed:access_token_expiring"), log
+    assert home.document()["tokens"]["refresh_token"] == "rt-new"
 
 
 def test_a_refresh_token_that_comes_alone_is_saved(home: Home, endpoint: TokenEndpoint) -> None:

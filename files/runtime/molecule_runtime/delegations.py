@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molecule_runtime import logs
+from molecule_runtime import logs, spending
 from molecule_runtime.executor_helpers import DELEGATION_RESULTS
 from molecule_runtime.initial_prompt import self_message
 
@@ -67,6 +67,8 @@ class DelegationWatch:
 
     async def _announce(self) -> None:
         if not self._unannounced or time.monotonic() - self._announced_at < self._pause:
+            return
+        if spending.closed():
             return
         announced = len(self._unannounced)
         listed = ", ".join(f"{identifier} ({status})" for identifier, status in self._unannounced)

@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tenacity import (
     AsyncRetrying,
-    retry_if_exception_type,
+    retry_if_exception,
     stop_after_attempt,
     wait_chain,
     wait_fixed,
 )
 
 from config_document import NotTextError, read_text
-from molecule_runtime import configs_dir, logs
+from molecule_runtime import configs_dir, logs, spending
 from molecule_runtime.platform import PlatformClient, PlatformError
+from molecule_runtime.platform_budget import exceeded_periods, pause_seconds, refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from molecule_runtime.config import WorkspaceConfig
 
@@ -69,12 +70,14 @@ class SelfPrompts:
         *,
         waits: Sequence[float] = _WAITS,
         fallback: Path = Path("/workspace"),
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._client = client
         self._config = config
         self._config_dir = config_dir
         self._waits = waits
         self._fallback = fallback
+        self._sleep = sleep
 
     async def send_initial(self, bound: asyncio.Event) -> bool:
         """Send the initial prompt unless that was tried before; True if it was delivered.
@@ -84,6 +87,10 @@ class SelfPrompts:
         """
         config = self._config
         text = prompt_text(config.initial_prompt, config.initial_prompt_file, self._config_dir)
+        if text and (reason := spending.closed()):
+            # Not marked: it is said at the first start at which a budget allows it.
+            _log.warning("initial prompt not sent", reason=reason)
+            return False
         if not text or not _mark_attempt([configs_dir.resolve(), self._fallback]):
             return False
         try:
@@ -96,13 +103,13 @@ class SelfPrompts:
             async for attempt in AsyncRetrying(
                 stop=stop_after_attempt(len(self._waits) + 1),
                 wait=wait_chain(*(wait_fixed(seconds) for seconds in self._waits)),
-                retry=retry_if_exception_type(PlatformError),
+                retry=retry_if_exception(_may_succeed_later),
                 reraise=True,
             ):
                 with attempt:
                     await self._client.send_a2a(self._client.workspace_id, request)
         except PlatformError as error:
-            _log.warning("initial prompt not delivered", reason=str(error))
+            _log.warning("initial prompt not delivered", reason=_why(error))
             return False
         _log.info("initial prompt delivered")
         return True
@@ -115,8 +122,8 @@ class SelfPrompts:
             return
         interval = config.idle_interval_seconds
         while True:
-            await asyncio.sleep(interval)
-            if not idle():
+            await self._sleep(interval)
+            if not idle() or spending.closed():
                 continue
             request = self_message("idle", text)
             try:
@@ -124,7 +131,18 @@ class SelfPrompts:
                     self._client.workspace_id, request, min(max(60.0, interval), 300.0)
                 )
             except PlatformError as error:
-                _log.warning("idle prompt not delivered", status=error.status)
+                _log.warning("idle prompt not delivered", status=error.status, reason=_why(error))
+                if (periods := exceeded_periods(error.status, error.body)) is not None:
+                    await self._sleep(pause_seconds(periods))
+
+
+def _may_succeed_later(error: BaseException) -> bool:
+    return isinstance(error, PlatformError) and error.status != 402
+
+
+def _why(error: PlatformError) -> str:
+    periods = exceeded_periods(error.status, error.body)
+    return refusal(periods) if periods is not None else str(error)
 
 
 def prompt_text(inline: str, file_name: str, config_dir: Path) -> str:

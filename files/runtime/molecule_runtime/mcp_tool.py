@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from molecule_runtime.platform import PlatformError, UnauthorizedError
+from molecule_runtime.platform_budget import exceeded_periods, refusal
 from molecule_runtime.redaction import redact
 
 if TYPE_CHECKING:
@@ -54,4 +55,6 @@ async def asked(call: Awaitable[Any]) -> Any:
             "try again then"
         ) from error
     except PlatformError as error:
-        raise ToolError(f"Error: {redact(str(error))}") from error
+        periods = exceeded_periods(error.status, error.body)
+        reason = refusal(periods) if periods is not None else str(error)
+        raise ToolError(f"Error: {redact(reason)}") from error

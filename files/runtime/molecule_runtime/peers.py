@@ -10,6 +10,7 @@ import httpx
 
 from molecule_runtime import platform_auth
 from molecule_runtime.network import NetworkError, client_options
+from molecule_runtime.platform_budget import exceeded_periods, refusal
 
 if TYPE_CHECKING:
     from molecule_runtime.platform import PlatformClient
@@ -68,6 +69,9 @@ async def send_to_peer(client: PlatformClient, url: str, text: str) -> Answer | 
 
 def read_answer(status: int, body: Any) -> Answer | Queued:
     """Classify a reply: a result, an error, or a note that it was queued. Raises PeerError."""
+    periods = exceeded_periods(status, body)
+    if periods is not None:
+        raise PeerError(refusal(periods))
     if not isinstance(body, dict):
         raise PeerError(f"HTTP {status} without a JSON object")
     if body.get("queued") is True or body.get("status") == "queued" or body.get("busy") is True:

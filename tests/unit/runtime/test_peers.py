@@ -51,7 +51,14 @@ def test_a_task_that_was_queued_has_not_failed(status: int, body: dict[str, Any]
             "JSON-RPC error -32603: no quota: why",
         ),
         (503, {"error": "restarting", "restarting": True}, "HTTP 503: restarting"),
-        (402, {"error": "budget"}, "HTTP 402: budget"),
+        (
+            402,
+            {"error": "workspace budget limit exceeded", "exceeded_periods": ["daily", "monthly"]},
+            "used up its daily and its monthly budget on the platform; do not try again",
+        ),
+        (402, {"error": "budget"}, "used up its budget"),
+        (402, None, "used up its budget"),
+        (402, {"exceeded_periods": "monthly"}, "used up its budget"),
         (502, None, "HTTP 502 without a JSON object"),
         (200, {"result": None}, "neither a result nor an error"),
         (

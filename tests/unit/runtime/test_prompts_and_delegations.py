@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from molecule_runtime import spending
 from molecule_runtime.config import WorkspaceConfig
 from molecule_runtime.delegations import DelegationWatch, unread_results
 from molecule_runtime.executor_helpers import read_delegation_results
@@ -96,6 +97,97 @@ async def test_idle_words_are_said_only_while_the_workspace_is_idle(
     await asyncio.gather(speaking, return_exceptions=True)
     assert live.executor.seen == ["say:bored"]
     assert platform.calls_to("a2a")[0].body["id"].startswith("idle-")
+
+
+class _Closed:
+    """A meter whose budget is used up until the test opens it."""
+
+    reason = "The daily budget is used up."
+
+    def monthly_cents(self) -> int | None:
+        return None
+
+    def closed(self) -> str:
+        return self.reason
+
+    def samples(self) -> list[Any]:
+        return []
+
+
+@pytest.fixture
+def closed(monkeypatch: pytest.MonkeyPatch) -> _Closed:
+    meter = _Closed()
+    monkeypatch.setattr(spending._TOLD, "meter", meter)
+    return meter
+
+
+async def test_first_words_are_not_tried_again_where_the_platforms_budget_is_used_up(
+    client: PlatformClient, platform: FakePlatform, configs: Path
+) -> None:
+    platform.workspaces["ws-self"].exceeded_periods = ("monthly",)
+    assert not await prompts(client, configs, initial_prompt="say:hi").send_initial(bound())
+    assert [call.status for call in platform.calls_to("a2a")] == [402]
+
+
+async def test_idle_words_stop_where_the_platforms_budget_is_used_up(
+    client: PlatformClient, platform: FakePlatform, configs: Path
+) -> None:
+    pauses: list[float] = []
+    over = asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if seconds > 60:
+            over.set()
+            await asyncio.Event().wait()
+
+    platform.workspaces["ws-self"].exceeded_periods = ("hourly", "daily")
+    config = WorkspaceConfig.model_validate({"idle_prompt": "say:bored", "idle_interval_seconds": 10})
+    idle = SelfPrompts(client, config, configs, sleep=sleep)
+    speaking = asyncio.create_task(idle.send_idle(lambda: True))
+    async with asyncio.timeout(20):
+        await over.wait()
+    speaking.cancel()
+    await asyncio.gather(speaking, return_exceptions=True)
+    assert pauses == [10, 86400]
+    assert len(platform.calls_to("a2a")) == 1
+
+
+async def test_first_words_wait_for_a_start_with_a_budget(
+    client: PlatformClient, configs: Path, live: LiveWorkspace, closed: _Closed
+) -> None:
+    assert not await prompts(client, configs, initial_prompt="say:hi").send_initial(bound())
+    assert live.executor.seen == []
+    closed.reason = ""
+    assert await prompts(client, configs, initial_prompt="say:hi").send_initial(bound())
+
+
+async def test_the_workspace_says_nothing_to_itself_while_its_budget_is_used_up(
+    client: PlatformClient, platform: FakePlatform, configs: Path, live: LiveWorkspace, closed: _Closed
+) -> None:
+    platform.add_peer(Peer("ws-b"))
+    watch = DelegationWatch(client)
+    await watch.look()
+    given = await client.delegate("ws-b", "count")
+    platform.finish_delegation(given["delegation_id"])
+    await watch.look()
+    looked = asyncio.Event()
+
+    def idle() -> bool:
+        looked.set()
+        return True
+
+    talking = prompts(client, configs, idle_prompt="say:bored", idle_interval_seconds=0.01)
+    speaking = asyncio.create_task(talking.send_idle(idle))
+    for _ in range(3):
+        looked.clear()
+        await looked.wait()
+    assert live.executor.seen == []
+    closed.reason = ""
+    await watch.look()
+    assert given["delegation_id"] in " ".join(live.executor.seen)
+    speaking.cancel()
+    await asyncio.gather(speaking, return_exceptions=True)
 
 
 async def test_a_result_is_kept_for_the_next_prompt_and_announced_without_the_peers_words(
