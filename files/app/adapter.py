@@ -109,6 +109,11 @@ class CodexAdapter(BaseAdapter):
         text = {"type": "string"}
         return {"type": "object", "properties": {"model": text, "provider": text}}
 
+    @staticmethod
+    def is_set(variable: str) -> bool:
+        """Whether the agent has it: what the entry point handed over is in no environment."""
+        return bool(environment().get(variable, "").strip())
+
     def capabilities(self) -> RuntimeCapabilities:
         """codex keeps the session by itself."""
         return RuntimeCapabilities(provides_native_session=True)

@@ -18,6 +18,7 @@ import structlog
 
 import auth_json
 from codex_config import CodexConfig, McpServer, codex_home, expected_endpoint, write_config_toml
+from config_document.typed import untold
 from credentials import not_for_a_header
 from provider_config import NAMED_BY, ProviderError, Selection, missing_credential, resolve_provider
 from proxies import NETWORK_VARIABLES
@@ -91,7 +92,9 @@ def configure(
     Raises ConfigFileError, ProviderError (MissingCredentialError where nothing logs in), AuthJsonError,
     ConfigTomlError, McpPythonError or OSError, each a sentence that says what to change.
     """
-    workspace = load_workspace_config(config_path)
+    workspace = load_workspace_config(config_path, env=env)
+    for warning in untold(workspace.warnings):
+        log.warning("config.odd", what=warning)
     named = {name: value for name, value in (("provider", provider), ("model", model)) if value}
     runtime_config = workspace.runtime_config.model_copy(update=named)
     workspace = workspace.model_copy(update={"runtime_config": runtime_config})
@@ -151,7 +154,7 @@ def configure_tools(env: Mapping[str, str], config_path: Path, *, home: Path | N
 
     Returns CODEX_HOME. Raises as `configure`.
     """
-    workspace = load_workspace_config(config_path)
+    workspace = load_workspace_config(config_path, env=env)
     home = home or codex_home(env)
     mcp = molecule_mcp_server(env, configs_dir())
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -164,7 +167,7 @@ def _wanted(workspace: WorkspaceConfig, selection: Selection | None, mcp: McpSer
         selection=selection,
         sandbox=workspace.bridge.sandbox,
         mcp_servers=[mcp] if mcp is not None else [],
-        secret_variables=[name for one in workspace.providers for name in one.auth_env],
+        secret_variables=sorted(workspace.credential_variables),
     )
 
 

@@ -3,12 +3,13 @@
 `docs/boot.md` describes the order, the exit codes and every line. What people can read is on stderr, one line
 a fact; of a secret only its name.
 
-Only the standard library and PyYAML are imported: the time until the runtime runs is the time that this
-module needs.
+Only the standard library and what reads config.yaml are imported: the time until the runtime runs is the time
+that this module needs.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import platform
@@ -20,12 +21,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
-import yaml
-
 import agent_user
 import auth_json
 import boot_owner
 import boot_secrets
+import config_document
 import inbound_bearer
 from codex_binary import CodexNotFoundError, find_codex
 from credentials import hand_over, is_credential, without_line_ends
@@ -171,15 +171,10 @@ def _provider_variables(env: dict[str, str]) -> set[str]:
 
     A file that cannot be read counts as empty: the runtime says what is wrong with it.
     """
-    configured = Path(env.get("WORKSPACE_CONFIG_PATH") or _CONFIGS) / "config.yaml"
     names = {*auth_json.VARIABLES, "OPENAI_API_KEY"}
-    for path in (_IMAGE_CONFIG, configured):
-        try:
-            providers = yaml.load(path.read_text("utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (safe, and in C)
-            found = [name for one in providers["providers"] for name in one["auth_env"]]
-            names.update(name for name in found if isinstance(name, str))
-        except (OSError, ValueError, TypeError, LookupError, RecursionError, yaml.YAMLError):
-            continue
+    for path in (_IMAGE_CONFIG, Path(env.get("WORKSPACE_CONFIG_PATH") or _CONFIGS)):
+        with contextlib.suppress(config_document.ConfigFileError):
+            names.update(config_document.load(None, path).credential_variables)
     return names
 
 

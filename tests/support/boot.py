@@ -71,7 +71,8 @@ class Machine:
         self._started: list[subprocess.Popen[str]] = []
         for directory in (self.configs, self.home, self.bin, root / "files/bin"):
             directory.mkdir(parents=True)
-        shutil.copytree(_FILES / "app", root / "files/app", ignore=shutil.ignore_patterns("__pycache__"))
+        for source, copy in (("app", root / "files/app"), ("config_document", root / "packages")):
+            shutil.copytree(_FILES / source, copy, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("start.sh", "workspace-python"):
             (root / "files/bin" / name).symlink_to(_FILES / "bin" / name)
         self._move("entrypoint.py", "/configs", "/workspace", "/var/run/docker.sock")
@@ -122,7 +123,7 @@ class Machine:
         return {
             "PATH": f"{self.bin}:/usr/bin:/bin",
             # The stand-in for the image's one Python: its packages are those of this one.
-            "PYTHONPATH": str(Path(yaml.__file__).parents[1]),
+            "PYTHONPATH": f"{self.root}/packages:{Path(yaml.__file__).parents[1]}",
             "HOME": str(self.home),
             "CODEX_HOME": str(self.codex_home),
             "WORKSPACE_CONFIG_PATH": str(self.configs),

@@ -57,7 +57,7 @@ async def agent_process(platform: FakePlatform, configs: Path, **variables: str)
         command=sys.executable,
         args=["-m", "molecule_runtime.a2a_mcp_server"],
         env={
-            "PYTHONPATH": str(_REPOSITORY / "files/runtime"),
+            "PYTHONPATH": f"{_REPOSITORY}/files/runtime:{_REPOSITORY}/files/config_document",
             "WORKSPACE_ID": "ws-self",
             "PLATFORM_URL": platform.url,
             "CONFIGS_DIR": str(configs),

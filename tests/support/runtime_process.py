@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["RuntimeProcess", "free_port", "run_runtime"]
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
-_PYTHONPATH = os.pathsep.join(str(_REPOSITORY / part) for part in ("files/runtime", "files/app", "tests"))
+_PYTHONPATH = os.pathsep.join(
+    str(_REPOSITORY / part) for part in ("files/runtime", "files/config_document", "files/app", "tests")
+)
 
 
 @dataclass

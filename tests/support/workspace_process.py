@@ -64,7 +64,7 @@ class WorkspaceProcess:
             "WORKSPACE_CONFIG_PATH": str(self.configs),
             "CONFIGS_DIR": str(self.configs),
             "ADAPTER_MODULE": "adapter",
-            "PYTHONPATH": f"{_ROOT / 'files/app'}:{runtime}",
+            "PYTHONPATH": f"{_ROOT / 'files/app'}:{_ROOT / 'files/config_document'}:{runtime}",
             "STANDIN_KEY": API_KEY,
             **env,
         }

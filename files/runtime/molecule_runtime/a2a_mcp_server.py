@@ -19,7 +19,7 @@ from mcp.types import Tool as ToolDeclaration
 from pydantic import ValidationError
 
 from molecule_runtime import configs_dir, environment, logs
-from molecule_runtime.config import ConfigError, RbacConfig, load
+from molecule_runtime.config import ConfigFileError, RbacConfig, load
 from molecule_runtime.mcp_tool import Tool, ToolError
 from molecule_runtime.mcp_tools import TOOLS, Toolbox
 from molecule_runtime.network import NetworkError
@@ -119,8 +119,8 @@ def _rbac() -> RbacConfig:
     """The roles of the workspace. A file that cannot be read allows nothing beyond reading the memory."""
     directory = Path(os.environ.get("WORKSPACE_CONFIG_PATH") or configs_dir.resolve())
     try:
-        return load(directory / "config.yaml").rbac
-    except (ConfigError, OSError) as error:
+        return load(None, directory).rbac
+    except ConfigFileError as error:
         _log.error(f"[FAIL] {error}")
         return RbacConfig(roles=["read-only"])
 

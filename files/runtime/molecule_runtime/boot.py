@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
+from config_document import NotTextError, read_text
+from config_document.typed import told
 from molecule_runtime import __version__, configs_dir, logs, metrics, orphans
 from molecule_runtime.access import OWN_TOKEN, Access, own_names
 from molecule_runtime.adapters.base import AdapterConfig, BaseAdapter
 from molecule_runtime.cards import build_card, registered_card
-from molecule_runtime.config import ConfigError, WorkspaceConfig, load
+from molecule_runtime.config import ConfigFileError, WorkspaceConfig, load
 from molecule_runtime.delegations import DelegationWatch, unread_results
 from molecule_runtime.executor_helpers import sanitize_agent_error
 from molecule_runtime.files import write_atomic
@@ -154,10 +156,12 @@ class Boot:
     def _load(self) -> type[BaseAdapter] | None:
         env = self.env
         image = image_config_path(env.adapter_module)
-        paths = [path for path in (image, env.config_path / "config.yaml") if path is not None]
         try:
-            self.config = load(*paths)
-        except (ConfigError, OSError) as error:
+            self.config = load(image, env.config_path, os.environ)
+        except ConfigFileError as error:
+            # The image's own serves the reason: it has the port that the platform asks.
+            with contextlib.suppress(ConfigFileError):
+                self.config = load(image, None, os.environ)
             self.problem = sanitize_agent_error(error)
         level = env.log_level or self.config.observability.log_level.upper() or "INFO"
         logs.configure(level if level in logs.LEVELS else "INFO", as_json=env.log_json)
@@ -168,6 +172,7 @@ class Boot:
         if self.problem:
             _log.error(f"[FAIL] {self.problem}; correct the file and restart")
         report = check(self.config, env.adapter_module, env.config_path)
+        told(self.config.warnings)
         for finding in report.findings:
             (_log.error if finding.level == "FAIL" else _log.warning)(str(finding))
         if report.failures and not self.problem:
@@ -259,7 +264,7 @@ class Boot:
         return await build_prompt(
             self.config,
             own=[text for name in names if (text := _read_prompt_file(configs / name))],
-            notes=read_notes((_NOTES, configs), names, _read_prompt_file),
+            notes=read_notes((_NOTES, configs), names, _read_note),
             plugins=plugins,
             client=self.client,
             tools=[tool for tool in TOOLS if not tool.right or tool.right in rights],
@@ -370,9 +375,19 @@ class Boot:
 
 
 def _read_prompt_file(path: Path) -> str:
+    """Its text, "" where there is none. One that is there is obeyed: what cannot be read raises."""
     try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError):
+        return read_text(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+
+
+def _read_note(path: Path) -> str:
+    """Its text, "" where there is none. The agent writes these itself, so one that is broken only warns."""
+    try:
+        return _read_prompt_file(path)
+    except (OSError, NotTextError) as error:
+        _log.warning(f"[WARN] a note is left out: {sanitize_agent_error(error)}")
         return ""
 
 

@@ -136,9 +136,7 @@ class CardRoutes:
         return card
 
 
-def _skill(skill: SkillConfig | str) -> AgentSkill:
-    if isinstance(skill, str):
-        return AgentSkill(id=skill, name=skill, description=skill, tags=[skill])
+def _skill(skill: SkillConfig) -> AgentSkill:
     identifier = skill.id or re.sub(r"[^a-z0-9]+", "-", skill.name.lower()).strip("-") or skill.name
     return AgentSkill(
         id=identifier,

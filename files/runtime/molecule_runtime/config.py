@@ -1,21 +1,21 @@
-"""`config.yaml` as typed values: the image's file first, the workspace's over it, key by key."""
+"""The runtime's part of `config.yaml` as typed values. `config_document` reads the files and merges them."""
 
 from __future__ import annotations
 
-import difflib
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 
-__all__ = ["ConfigError", "WorkspaceConfig", "load", "merge", "read_yaml"]
+import config_document
+from config_document import ConfigFileError
+from config_document.document import Layers, unknown_keys
+from config_document.typed import FALLBACK, typed
 
-_TYPO = 0.75
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
-
-class ConfigError(ValueError):
-    """A `config.yaml` that cannot be used: says what was given, what is allowed, and where."""
+__all__ = ["A2AConfig", "ConfigFileError", "RbacConfig", "SkillConfig", "WorkspaceConfig", "load"]
 
 
 def _not_bool(value: Any) -> Any:
@@ -25,10 +25,11 @@ def _not_bool(value: Any) -> Any:
 
 
 Whole = Annotated[int, BeforeValidator(_not_bool)]
+Seconds = Annotated[float, BeforeValidator(_not_bool), Field(gt=0, allow_inf_nan=False)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="allow", frozen=True, strict=False)
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 class A2AConfig(_Section):
@@ -41,12 +42,19 @@ class A2AConfig(_Section):
 
 
 class SkillConfig(_Section):
-    """A skill as the card shows it."""
+    """A skill as the card shows it. A text alone is one of that name."""
 
     id: str = ""
     name: str
     description: str = ""
     tags: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_name(cls, value: Any) -> Any:
+        if isinstance(value, str) and value.strip():
+            return {"id": value, "name": value, "description": value, "tags": [value]}
+        return value
 
 
 class RbacConfig(_Section):
@@ -59,7 +67,7 @@ class RbacConfig(_Section):
 class ObservabilityConfig(_Section):
     """What is reported, and how often."""
 
-    heartbeat_interval_seconds: float = 30
+    heartbeat_interval_seconds: Seconds = 30
     log_level: str = ""
 
     @property
@@ -69,13 +77,17 @@ class ObservabilityConfig(_Section):
 
 
 class WorkspaceConfig(_Section):
-    """The keys of `config.yaml` that the runtime reads; `raw` is the whole merged document."""
+    """The keys of `config.yaml` that the runtime reads.
+
+    A tier that is none counts as the lowest, and roles that cannot be read allow reading the memory: neither
+    may become more than what was asked for.
+    """
 
     name: str = "Workspace"
     description: str = ""
     version: str = "1.0.0"
     role: str = ""
-    tier: Whole = 1
+    tier: Annotated[Whole, Field(ge=1, le=4, json_schema_extra={FALLBACK: 1})] = 1
     runtime: str = ""
     template_schema_version: Annotated[Literal[1], BeforeValidator(_not_bool)] = 1
     model: str = ""
@@ -85,115 +97,68 @@ class WorkspaceConfig(_Section):
     initial_prompt_file: str = ""
     idle_prompt: str = ""
     idle_prompt_file: str = ""
-    idle_interval_seconds: Annotated[float, Field(gt=0)] = 600
+    idle_interval_seconds: Seconds = 600
     prompt_files: list[str] = Field(default_factory=list)
-    skills: list[SkillConfig | str] = Field(default_factory=list)
+    skills: list[SkillConfig] = Field(default_factory=list)
     tools: list[Any] = Field(default_factory=list)
-    rbac: RbacConfig = Field(default_factory=RbacConfig)
+    required_env: list[str] = Field(default_factory=list)
+    rbac: Annotated[RbacConfig, Field(json_schema_extra={FALLBACK: {"roles": ["read-only"]}})] = Field(
+        default_factory=RbacConfig
+    )
     observability: ObservabilityConfig = Field(default_factory=ObservabilityConfig)
-    raw: dict[str, Any] = Field(default_factory=dict, exclude=True)
-    warnings: tuple[str, ...] = Field(default=(), exclude=True)
+    _effective_model: str = PrivateAttr("")
+    _warnings: tuple[str, ...] = PrivateAttr(())
 
     @property
     def effective_model(self) -> str:
-        """The model asked for: `runtime_config.model`, else `model`."""
-        chosen = self.runtime_config.get("model")
-        return chosen if isinstance(chosen, str) and chosen else self.model
+        """The model that runs, as the environment or the file says."""
+        return self._effective_model or self.model
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was odd about the files. Each names the file, the key, what was given and what is used."""
+        return self._warnings
 
 
-# Keys that others read: adapters, other runtimes, the control plane.
-_FOREIGN = {
-    "bridge", "budgets", "category", "channels", "compliance", "delegation", "effort", "emoji", "env",
-    "governance", "hitl", "plugins", "prices", "providers", "required_env", "sandbox", "security_scan",
-    "shared_context", "sub_workspaces", "task_budget",
-}  # fmt: skip
-_OWN = set(WorkspaceConfig.model_fields) - {"raw", "warnings"}
+_SECTIONS: Final[tuple[tuple[str, type[BaseModel]], ...]] = (
+    ("a2a", A2AConfig),
+    ("rbac", RbacConfig),
+    ("observability", ObservabilityConfig),
+)
 
 
-def load(*paths: Path) -> WorkspaceConfig:
-    """Read and merge the files that exist, later ones over earlier ones; none at all gives the defaults.
+def load(image: Path | None, workspace: Path | None, env: Mapping[str, str] | None = None) -> WorkspaceConfig:
+    """Read the image's file and the workspace's (or its directory) over it; `env` may name the model.
 
-    Raises ConfigError for a file that is no YAML mapping, a value out of range, and a key that is one
-    typing error away from a known one. Other unknown keys are named in `warnings`: a newer platform may
-    well send them.
+    Raises ConfigFileError for a file that cannot be read as a mapping.
     """
-    document: dict[str, Any] = {}
-    for path in paths:
-        if path.is_file():
-            document = merge(document, read_yaml(path))
-    source = paths[-1] if paths else Path("config.yaml")
-    warnings = [
-        *_unknown(source, "", document, _OWN | _FOREIGN),
-        *_unknown(source, "a2a.", document.get("a2a"), set(A2AConfig.model_fields)),
-    ]
-    try:
-        config = WorkspaceConfig.model_validate({**document, "raw": document, "warnings": tuple(warnings)})
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the document"
-        given = first.get("input")
-        shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
-        raise ConfigError(f"{source}: {where}: {first['msg']}{shown}") from error
-    if config.a2a.push_notifications:
-        notice = f"{source}: a2a.push_notifications is not implemented; the card does not declare it"
-        return config.model_copy(update={"warnings": (*config.warnings, notice)})
+    layers = config_document.load(image, workspace)
+    config, values, odd = typed(WorkspaceConfig, layers)
+    model = config_document.choose_model(values, env or {})
+    # Private, so that no file can set them.
+    config._effective_model = model.id
+    config._warnings = (
+        *layers.warnings, *_unknown(layers), *odd, *model.warnings, *_not_done(layers, config)
+    )  # fmt: skip
     return config
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in `path`, {} for an empty file. Raises ConfigError with the line, or OSError."""
-    try:
-        document = yaml.safe_load(path.read_text("utf-8"))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ConfigError(
-            f"{path}:{where} is not YAML: {getattr(error, 'problem', None) or error}"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start})") from error
-    if document is None:
-        return {}
-    if not isinstance(document, dict):
-        raise ConfigError(
-            f"{path}: holds a {type(document).__name__}; it must be a mapping such as 'model: gpt-5.5'"
+def _unknown(layers: Layers) -> Iterator[str]:
+    sections: dict[str, type[BaseModel]] = {
+        "a2a": A2AConfig,
+        "rbac": RbacConfig,
+        "observability": ObservabilityConfig,
+    }
+    for document in (layers.image, layers.workspace):
+        for name, section in sections.items():
+            yield from unknown_keys(
+                document.source, (name,), document.values.get(name), section.model_fields.keys()
+            )
+
+
+def _not_done(layers: Layers, config: WorkspaceConfig) -> Iterator[str]:
+    if config.a2a.push_notifications:
+        yield (
+            f"{layers.workspace.source}: a2a.push_notifications is not implemented, so the card does not "
+            "declare it: set it to false; clients stream, or ask with tasks/get"
         )
-    return {str(key): value for key, value in document.items()}
-
-
-def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`over` on `base`, key by key through nested mappings.
-
-    Lists are replaced, except `providers`: there an entry replaces the one of the same `name`, and others
-    are added.
-    """
-    merged = dict(base)
-    for key, value in over.items():
-        old = merged.get(key)
-        if isinstance(old, dict) and isinstance(value, dict):
-            merged[key] = merge(old, value)
-        elif key == "providers" and isinstance(old, list) and isinstance(value, list):
-            merged[key] = _merge_named(old, value)
-        else:
-            merged[key] = value
-    return merged
-
-
-def _merge_named(base: list[Any], over: list[Any]) -> list[Any]:
-    def name(item: Any) -> Any:
-        return item.get("name") if isinstance(item, dict) else None
-
-    replacements = {name(item): item for item in over if name(item) is not None}
-    kept = [replacements.pop(name(item), item) if name(item) is not None else item for item in base]
-    return [*kept, *(item for item in over if name(item) is None or name(item) in replacements)]
-
-
-def _unknown(source: Path, prefix: str, section: Any, known: set[str]) -> list[str]:
-    warnings = []
-    for key in section if isinstance(section, dict) else ():
-        if key in known or key.startswith("x-"):
-            continue
-        if close := difflib.get_close_matches(key, known, n=1, cutoff=_TYPO):
-            raise ConfigError(f"{source}: unknown key {prefix}{key}; did you mean {prefix}{close[0]}?")
-        warnings.append(f"{source}: unknown key {prefix}{key} is ignored")
-    return warnings

@@ -15,6 +15,7 @@ from tenacity import (
     wait_fixed,
 )
 
+from config_document import NotTextError, read_text
 from molecule_runtime import configs_dir, logs, spending
 from molecule_runtime.platform import PlatformClient, PlatformError
 from molecule_runtime.platform_budget import exceeded_periods, pause_seconds, refusal
@@ -149,8 +150,8 @@ def prompt_text(inline: str, file_name: str, config_dir: Path) -> str:
     if inline or not file_name:
         return inline.strip()
     try:
-        return (config_dir / file_name).read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
+        return read_text(config_dir / file_name).strip()
+    except (OSError, NotTextError) as error:
         _log.warning("prompt file cannot be read", file=file_name, reason=str(error))
         return ""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,7 +14,7 @@ from molecule_runtime.executor_helpers import sanitize_agent_error
 if TYPE_CHECKING:
     from molecule_runtime.config import WorkspaceConfig
 
-__all__ = ["Finding", "Report", "check", "image_config_path"]
+__all__ = ["Finding", "Report", "check", "image_config_path", "required_variables"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +63,32 @@ def check(config: WorkspaceConfig, adapter_module: str, config_dir: Path) -> Rep
             "a2a.delivery_mode is poll, and this runtime does not poll", "use push, or put a relay before it"
         )
     for name in config.prompt_files:
-        if not (config_dir / name).is_file():
+        if not (config_dir / name).exists():
             report.warn(f"prompt file {name} is not in {config_dir}", "add it or take it out of prompt_files")
-    alternatives = config.runtime_config.get("required_env")
-    if (
-        isinstance(alternatives, list)
-        and alternatives
-        and not any(os.environ.get(str(n)) for n in alternatives)
-    ):
+    is_set = report.adapter.is_set if report.adapter is not None else BaseAdapter.is_set
+    alternatives = required_variables(config)
+    if alternatives and not any(is_set(name) for name in alternatives):
         # One of them is enough, and a subscription needs none: it may lie in CODEX_HOME already (B-32).
-        names = ", ".join(map(str, alternatives))
-        report.warn(f"none of {names} is set", "set one, unless the credential lies on a volume")
+        report.warn(
+            f"none of {', '.join(alternatives)} is set", "set one, unless the credential lies on a volume"
+        )
     return report
+
+
+def required_variables(config: WorkspaceConfig) -> list[str]:
+    """The variables of which one is needed: those of the model that runs, else those of all models."""
+    models = config.runtime_config.get("models")
+    of_model = next(
+        (
+            each.get("required_env")
+            for each in (models if isinstance(models, list) else ())
+            if isinstance(each, dict) and each.get("id") == config.effective_model
+        ),
+        None,
+    )
+    wanted = of_model or config.runtime_config.get("required_env") or config.required_env
+    names = wanted if isinstance(wanted, list) else [wanted]
+    return [name for name in names if isinstance(name, str) and name.strip()]
 
 
 def image_config_path(adapter_module: str) -> Path | None:

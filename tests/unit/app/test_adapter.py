@@ -72,7 +72,7 @@ async def test_no_credential_stops_the_setup_with_what_to_set(
     ("text", "error"),
     [
         ("model: openai-api\n", ProviderError),
-        ("bridge: {mid_turn: never}\n", ConfigFileError),
+        ("bridge: {sandbox: never}\n", ConfigFileError),
         ("a: [\n", ConfigFileError),
     ],
 )

@@ -21,12 +21,14 @@ from support.watchdog import APP, auth_document
 
 BIN = APP.parent / "bin"
 RUNTIME = APP.parent / "runtime"
+CONFIG_DOCUMENT = APP.parent / "config_document"
 NAMES = ("render_provider_toml.py", "codex_mcp_config.sh", "codex_minimax_config.sh")
 HAND_WRITTEN = '# mine\nmodel_reasoning_effort = "high" # think\n\n[mcp_servers.mine]\ncommand = "mine"\n'
 MINE = """\
 providers:
   - {name: mine, auth_mode: openai_compat_responses, base_url: "https://mine.example/v1", auth_env: [MY_KEY]}
 """
+MINE_CHOSEN = MINE + "runtime_config: {provider: mine}\n"
 
 
 @dataclass
@@ -63,7 +65,7 @@ class Workspace:
             env={
                 "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
                 "PYTHONPATH": os.pathsep.join(
-                    [str(RUNTIME), *(path for path in sys.path if "site-" in path)]
+                    [str(RUNTIME), str(CONFIG_DOCUMENT), *(path for path in sys.path if "site-" in path)]
                 ),
                 "CODEX_PYTHON": sys.executable,
                 "CODEX_WORKSPACE_AGENT_USER": "root" if os.geteuid() == 0 else "",
@@ -301,9 +303,9 @@ def test_a_python_that_is_not_absolute_is_refused(workspace: Workspace, credenti
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("a: [\n", "config.yaml:2:1 is not YAML"),
-        ("- a\n", "holds a list, not keys"),
-        ("\0", "is not YAML"),
+        ("a: [\n", "config.yaml: line 2, column 1 is not YAML"),
+        ("- a\n", "holds a list; it must be"),
+        ("\0", "is not UTF-8 text"),
         ("model: openai-api\n", "model is 'openai-api', which is the name of a provider"),
         ("model: MiniMax-token-plan\n", "is the name of a provider"),
         (
@@ -311,10 +313,9 @@ def test_a_python_that_is_not_absolute_is_refused(workspace: Workspace, credenti
             "runtime_config.provider is 'nope', which is not in the registry",
         ),
         ("bridge: {sandbox: none}\n", "bridge.sandbox: Input should be"),
-        ("bridge: {sandbx: read-only}\n", "bridge.sandbx: Extra inputs are not permitted"),
-        (MINE.replace("base_url", "base_ur"), "base_ur: Extra inputs are not permitted"),
-        (MINE.replace("https:", "ftp:"), "must begin with http:// or https://"),
-        (MINE.replace("MY_KEY", "MY-KEY"), "auth_env"),
+        (MINE_CHOSEN.replace("base_url", "base_ur"), "needs a base_url"),
+        (MINE_CHOSEN.replace("https:", "ftp:"), "must begin with http:// or https://"),
+        (MINE_CHOSEN.replace("MY_KEY", "MY-KEY"), "auth_env"),
     ],
 )
 def test_a_wrong_config_yaml_is_refused(workspace: Workspace, text: str, words: str) -> None:

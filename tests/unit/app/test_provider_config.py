@@ -15,6 +15,7 @@ KEY = {"OPENAI_API_KEY": "k"}
 SUBSCRIPTION = {"CODEX_AUTH_JSON": "{}"}
 MINIMAX = {"MINIMAX_API_KEY": "m"}
 PLATFORM = {"MOLECULE_LLM_USAGE_TOKEN": "t", "MOLECULE_LLM_BASE_URL": "http://proxy/v1"}
+ROUTED = {**PLATFORM, "OPENAI_API_KEY": "t", "OPENAI_BASE_URL": "http://proxy/v1"}
 
 
 def config(**changes: Any) -> WorkspaceConfig:
@@ -51,6 +52,32 @@ def resolve(env: dict[str, str], **changes: Any) -> Selection:
         ({"LLM_PROVIDER": "openai"}, {}, "openai-subscription"),
         ({**KEY, **MINIMAX}, {"runtime_config": {"provider": "minimax-token-plan"}}, "minimax-token-plan"),
         ({**KEY, "LLM_PROVIDER": "openai-api"}, {"runtime_config": {"provider": "platform"}}, "openai-api"),
+        # The platform stamps the file without a look at the credentials.
+        (KEY, {"runtime_config": {"provider": "openai-subscription"}}, "openai-api"),
+        (SUBSCRIPTION, {"runtime_config": {"provider": "openai-api"}}, "openai-subscription"),
+        (MINIMAX, {"runtime_config": {"provider": "openai-subscription"}}, "openai-subscription"),
+        (KEY, {"runtime_config": {"provider": "minimax-token-plan"}}, "minimax-token-plan"),
+        (KEY, {"runtime_config": {"provider": "platform"}, "model": "openai/gpt-5.4"}, "platform"),
+        ({**KEY, "MOLECULE_RESOLVED_PROVIDER": "openai-subscription"}, {}, "openai-subscription"),
+        (
+            {**SUBSCRIPTION, **KEY, "MOLECULE_RESOLVED_PROVIDER": "openai-api"},
+            {"runtime_config": {"provider": "openai-subscription"}},
+            "openai-api",
+        ),
+        (MINIMAX, {"runtime_config": {"provider": "byok-minimax"}}, "minimax-token-plan"),
+        ({**MINIMAX, **KEY, "MOLECULE_RESOLVED_PROVIDER": "byok-minimax"}, {}, "minimax-token-plan"),
+        # What the platform sets for its own route: the usage token is no key of OpenAI's.
+        ({**ROUTED, "MOLECULE_RESOLVED_PROVIDER": "platform"}, {}, "platform"),
+        (ROUTED, {"runtime_config": {"provider": "openai"}}, "openai-subscription"),
+        (ROUTED, {"runtime_config": {"provider": "openai-api"}}, "openai-api"),
+        (ROUTED, {"model": "openai/gpt-5.4"}, "platform"),
+        (ROUTED, {"model": "minimax/MiniMax-M2.7"}, "platform"),
+        ({**PLATFORM, **MINIMAX}, {"model": "minimax/MiniMax-M2.7"}, "minimax-token-plan"),
+        ({**PLATFORM, **KEY}, {"model": "openai/gpt-5.4"}, "openai-api"),
+        ({**PLATFORM, **KEY}, {"model": "platform/gpt-5.4"}, "platform"),
+        ({**SUBSCRIPTION, **KEY}, {"model": "openai-api:gpt-5.4"}, "openai-api"),
+        ({**KEY, **MINIMAX}, {"model": "minimax:MiniMax-M3"}, "minimax-token-plan"),
+        (KEY, {"model": "minimax/MiniMax-M3"}, "minimax-token-plan"),
     ],
 )  # fmt: skip
 def test_the_provider_follows_the_documented_order(
@@ -78,7 +105,7 @@ def test_the_name_of_a_provider_in_place_of_a_model_refuses_to_boot(model: str) 
 
 def test_no_model_at_all_refuses_to_boot() -> None:
     with pytest.raises(ProviderError, match="names no model"):
-        resolve(KEY, model=" ")
+        resolve(KEY, model="")
 
 
 def test_built_in_providers_need_no_address_and_no_variable() -> None:
@@ -94,10 +121,61 @@ def test_a_foreign_endpoint_has_its_own_address_variable_and_model() -> None:
     assert selection.model == "codex-MiniMax-M2.7"
 
 
+def test_the_usage_token_is_no_login_at_openai() -> None:
+    for name in ("openai", "openai-api", "openai-subscription"):
+        assert resolve({**ROUTED, "LLM_PROVIDER": name}).credential is None
+
+
+def test_the_address_of_minimax_may_come_from_its_variables() -> None:
+    assert resolve({**MINIMAX, "MINIMAX_API_BASE": "http://one/v1/"}).base_url == "http://one/v1"
+    both = {"MINIMAX_API_BASE": "http://one/v1", "MINIMAX_BASE_URL": "http://two/v1"}
+    assert resolve({**MINIMAX, **both}).base_url == "http://two/v1"
+
+
+@pytest.mark.parametrize(
+    ("env", "model", "sent"),
+    [
+        ({**ROUTED, "MOLECULE_RESOLVED_PROVIDER": "platform"}, "openai/gpt-5.4", "openai/gpt-5.4"),
+        ({**ROUTED, "MOLECULE_RESOLVED_PROVIDER": "platform"}, "gpt-5.5", "gpt-5.5"),
+        ({**ROUTED, "MOLECULE_RESOLVED_PROVIDER": "platform"}, "platform/x", "platform/x"),
+        (KEY, "openai/gpt-5.4", "gpt-5.4"),
+        (KEY, "openai-api:gpt-5.4", "gpt-5.4"),
+        ({**SUBSCRIPTION, "LLM_PROVIDER": "openai-subscription"}, "openai-api/gpt-5.4", "gpt-5.4"),
+        (KEY, "openai-api:", "openai-api:"),
+        (MINIMAX, "minimax/MiniMax-M2.7", "codex-MiniMax-M2.7"),
+    ],
+)
+def test_an_endpoint_is_asked_for_the_id_that_it_knows(env: dict[str, str], model: str, sent: str) -> None:
+    assert resolve(env, model=model).model == sent
+
+
+def test_an_entry_that_cannot_be_used_is_the_reason_where_it_is_named() -> None:
+    broken = {"unusable": {"platform": "base_url: must begin with http"}}
+    providers = [
+        one for one in load_workspace_config(None).model_dump()["providers"] if one["name"] != "platform"
+    ]
+    for env, changes in (
+        ({"MOLECULE_RESOLVED_PROVIDER": "platform"}, {}),
+        ({}, {"runtime_config": {"provider": "Platform"}}),
+    ):
+        with pytest.raises(ProviderError, match="cannot be used: base_url: must begin with http"):
+            resolve({**ROUTED, **env}, **broken, **changes, providers=providers)
+
+
 def test_the_address_of_the_platform_comes_from_its_variable() -> None:
     assert resolve({**PLATFORM, "LLM_PROVIDER": "platform"}).base_url == "http://proxy/v1"
-    with pytest.raises(ProviderError, match="set MOLECULE_LLM_BASE_URL"):
-        resolve({"MOLECULE_LLM_USAGE_TOKEN": "t", "LLM_PROVIDER": "platform"})
+    token = {"MOLECULE_LLM_USAGE_TOKEN": "t", "MOLECULE_RESOLVED_PROVIDER": "platform"}
+    assert resolve({**token, "OPENAI_BASE_URL": "http://proxy/v2/"}).base_url == "http://proxy/v2"
+    public = "https://api.moleculesai.app/api/v1/internal/llm/openai/v1"
+    others: tuple[dict[str, str], ...] = (
+        {},
+        {"OPENAI_BASE_URL": "https://api.openai.com/v1"},
+        {"MOLECULE_LLM_BASE_URL": " "},
+    )
+    for env in others:
+        assert resolve({**token, **env}).base_url == public
+    with pytest.raises(ProviderError, match="MOLECULE_LLM_BASE_URL must be http"):
+        resolve({**token, "MOLECULE_LLM_BASE_URL": "staging"})
 
 
 def test_of_several_variables_the_first_that_is_set_is_used() -> None:

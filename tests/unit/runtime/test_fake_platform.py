@@ -125,7 +125,9 @@ async def test_it_runs_by_itself_and_is_switched_over_http(tmp_path: Path) -> No
         ),
         env={
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": f"{_REPOSITORY / 'tests'}:{_REPOSITORY / 'files/runtime'}",
+            "PYTHONPATH": ":".join(
+                str(_REPOSITORY / each) for each in ("tests", "files/config_document", "files/runtime")
+            ),
         },
         stderr=asyncio.subprocess.PIPE,
     )

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 _REPOSITORY = Path(__file__).resolve().parents[3]
+_PYTHONPATH = f"{_REPOSITORY / 'files/runtime'}:{_REPOSITORY / 'files/config_document'}"
 TOOLS = [
     "list_peers",
     "delegate_task",
@@ -307,7 +308,7 @@ async def test_a_task_that_stays_queued_is_left_with_its_id(platform: FakePlatfo
 async def test_an_environment_that_the_server_cannot_use_ends_it_with_2_and_a_line(
     variables: dict[str, str],
 ) -> None:
-    environment = {"PYTHONPATH": str(_REPOSITORY / "files/runtime"), "WORKSPACE_ID": "ws-self", **variables}
+    environment = {"PYTHONPATH": _PYTHONPATH, "WORKSPACE_ID": "ws-self", **variables}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",

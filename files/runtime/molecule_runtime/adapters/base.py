@@ -101,6 +101,11 @@ class BaseAdapter(ABC):
         """JSON schema of `runtime_config`; empty where anything is allowed."""
         return {}
 
+    @staticmethod
+    def is_set(variable: str) -> bool:
+        """Whether the agent has this variable; some keep credentials out of the environment."""
+        return bool(os.environ.get(variable, "").strip())
+
     def input_modes(self) -> tuple[str, ...]:
         """Media types that a message may carry, as the card declares them; others are refused with -32005."""
         return ("text/plain", "application/json", "*/*")
