@@ -140,7 +140,6 @@ def test_settings_of_hosts_warnings_of_the_client_and_a_strict_umask_change_noth
         "ANSIBLE_BECOME": "1",
         "ANSIBLE_REMOTE_USER": "operator",
         "DOCKER_CONFIG": str(client),
-        "LC_ALL": "C",
         "COLUMNS": "40",
     }
     strict = ("sh", "-c", 'umask 077; exec "$@"', "sh")
