@@ -12,16 +12,21 @@ import runpy
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from types import FrameType
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _PATIENCE_SECONDS: Final = 2.0
+_stopped: list[int] = []
 
 
-def _stop(number: int, _frame: FrameType | None) -> NoReturn:
+def _stop(number: int, _frame: FrameType | None) -> None:
+    # What was sent again below comes back at once where a program has threads, which block nothing.
+    if _stopped:
+        return
+    _stopped.append(number)
     sys.stderr.write(f"[start] stopped by {signal.Signals(number).name} before the workspace was up\n")
     # The exception below may come in the middle of an import or a finalizer, be caught there, and lost. So
     # this process ends soon in any case, and the signal waits for what it may execute before that.

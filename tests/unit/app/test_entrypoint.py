@@ -216,6 +216,20 @@ def test_a_signal_whose_exception_is_caught_by_somebody_is_not_lost(tmp_path: Pa
     assert subprocess.run(command, capture_output=True, check=False, timeout=30).returncode == 143
 
 
+def test_a_stop_is_said_once_where_the_program_has_threads(tmp_path: Path) -> None:
+    """A server that puts the handler back after its own sends itself the signal that it was stopped by."""
+    program = """
+        import os, signal, threading
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+        os.kill(os.getpid(), signal.SIGTERM)
+    """
+    (tmp_path / "program").write_text(textwrap.dedent(program))
+    command = [sys.executable, str(APP / "launcher.py"), str(tmp_path / "program")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 143
+    assert done.stderr == "[start] stopped by SIGTERM before the workspace was up\n"
+
+
 # --- secrets of files ---------------------------------------------------------------------------------------
 
 
