@@ -482,7 +482,7 @@ def test_a_runtime_that_fetches_its_configuration_is_left_the_token_for_it(
         (tmp_path / "molecule_runtime" / f"{name}.py").touch()
     done = subprocess.run(
         [sys.executable, "-c", "import entrypoint; print(entrypoint._spent_by_runtime())"],
-        env={"PYTHONPATH": f"{APP}:{tmp_path}"},
+        env={"PYTHONPATH": f"{APP}:{APP.parent / 'config_document'}:{tmp_path}"},
         capture_output=True,
         text=True,
         check=True,

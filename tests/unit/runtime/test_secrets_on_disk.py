@@ -8,6 +8,7 @@ import stat
 from typing import TYPE_CHECKING
 
 import pytest
+from structlog.testing import capture_logs
 
 from molecule_runtime import logs, platform_auth
 from molecule_runtime.files import write_atomic
@@ -55,16 +56,17 @@ BAD = {
 
 @pytest.mark.parametrize("content", BAD)
 def test_a_file_that_holds_no_token_is_refused_with_a_reason_and_nothing_of_it_is_said(
-    configs: Path, capsys: pytest.CaptureFixture[str], content: bytes
+    configs: Path, content: bytes
 ) -> None:
     path = configs / ".auth_token"
     path.write_bytes(content)
-    assert platform_auth.auth_headers() == {}
-    assert platform_auth.problem() == f"{path} {BAD[content]}" + (" and not one" if b"\n" in content else "")
-    assert platform_auth.get_token() is None
-    said = capsys.readouterr()
-    assert (said.out + said.err).count(BAD[content]) == 1
-    assert "cret" not in said.out + said.err
+    with capture_logs() as lines:
+        assert platform_auth.auth_headers() == {}
+        reason = f"{path} {BAD[content]}" + (" and not one" if b"\n" in content else "")
+        assert platform_auth.problem() == reason
+        assert platform_auth.get_token() is None
+    assert [line["event"] for line in lines] == [reason]
+    assert "cret" not in str(lines)
     platform_auth.save_token("from-the-platform")
     assert (platform_auth.get_token(), platform_auth.problem()) == ("from-the-platform", "")
     assert path.read_text() == "from-the-platform"
