@@ -77,8 +77,12 @@ conformance: build ## Make a disposable T4 host, run the conformance gate on it,
 	scripts/molecule.sh t4 converge
 
 .PHONY: test
-test: ## Run every test there is
+test: ## Run the tests, as CI does
 	scripts/test.sh
+
+.PHONY: test-all
+test-all: ## Run every test there is: what `test` runs, and what takes longer than CI may
+	scripts/test.sh all
 
 .PHONY: bench
 bench: build ## Compare this build with a plain Dockerfile, and measure turns, boot, memory and runs over SSH

@@ -9,7 +9,7 @@ run() {
   "$@" || failed+=("$1")
 }
 
-mapfile -t scripts < <(git ls-files -z --cached --others --exclude-standard | xargs -0 grep -lE '^#!.*(bash|/sh)$')
+mapfile -t scripts < <(git ls-files -z --cached --others --exclude-standard | xargs -0 grep --directories=skip -lE '^#!.*(bash|/sh)$')
 run ruff check .
 run ruff format --check .
 run mypy

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Run every test there is, from a fresh clone on. An engine that was not there before is stopped at the end.
+# Run the tests, from a fresh clone on. An engine that was not there before is stopped at the end. Usage: test.sh [all]
+# With `all` come those that take longer than CI may: the README, followed on a fresh machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,7 +18,11 @@ finish() {
 }
 trap finish EXIT
 
-for part in venv lint unit build demo image-test e2e build-test molecule molecule-vm molecule-t4 fresh; do
+parts=(venv lint unit build demo image-test e2e build-test molecule molecule-vm molecule-t4)
+if [[ ${1:-} == all ]]; then
+  parts+=(fresh)
+fi
+for part in "${parts[@]}"; do
   printf '\n-- make %s\n' "$part"
   SECONDS=0
   make --no-print-directory "$part"

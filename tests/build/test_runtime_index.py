@@ -62,6 +62,7 @@ def settings(index: PrivateIndex) -> dict[str, Any]:
 def test_the_image_of_another_runtime_is_built_from_its_index_and_answers(
     builder: Builder, index: PrivateIndex
 ) -> None:
+    """B-27: the public index has packages of such names by somebody else, and is not asked."""
     build = builder.run(settings(index))
     assert build.process.returncode == 0, build.end
     assert index.password not in build.output

@@ -222,6 +222,7 @@ def test_a_module_of_the_runtime_that_cannot_be_imported_is_passed_over(
 def test_a_tool_bumps_the_file_that_the_runtime_looks_at_and_never_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """B-36: a long turn that works with tools is alive."""
     monkeypatch.delenv("MOLECULE_TOOL_ACTIVITY_FILE", raising=False)
     runtime_hooks.tool_active()
     path = tmp_path / "activity"
