@@ -75,6 +75,8 @@ async def test_a_long_turn_that_shows_nothing_tells_the_platform_that_it_lives(
         assert {row["summary"] for row in platform.activities} == {"Working (0 min): count the stars"}
         assert {row["activity_type"] for row in platform.activities} == {"task_update"}
         assert not sent.is_over
+        await docker("stop", "--time=10", workspace.name)
+        await sent.ended()
 
 
 @pytest.mark.parametrize("form", ["the oldest script", "the renderer, then a login"])

@@ -73,10 +73,9 @@ async def test_of_two_credentials_the_subscription_counts_and_an_unknown_key_is_
     [
         ("model: [\n", "/configs/config.yaml: line 2, column 1 is not YAML"),
         ("model: openai\n", "model is 'openai', which is the name of a provider"),
-        ("a2a: {port: 70000}\n", "a2a.port: Input should be less than or equal to 65535 (given: 70000)"),
         ("runtime_config: {provider: nobody}\n", "runtime_config.provider is 'nobody', which is not in the"),
     ],
-    ids=["no YAML", "provider as model", "port", "provider"],
+    ids=["no YAML", "provider as model", "provider"],
 )
 async def test_a_config_yaml_that_cannot_be_used_is_served_as_the_reason_and_left_as_it_is(
     workspace: WorkspaceContainer, wrong: str, words: str

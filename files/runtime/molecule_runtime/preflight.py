@@ -66,7 +66,8 @@ def check(config: WorkspaceConfig, adapter_module: str, config_dir: Path) -> Rep
         if not (config_dir / name).exists():
             report.warn(f"prompt file {name} is not in {config_dir}", "add it or take it out of prompt_files")
     is_set = report.adapter.is_set if report.adapter is not None else BaseAdapter.is_set
-    alternatives = required_variables(config)
+    # A provider that is named has a credential of its own, and the adapter says what is missing there.
+    alternatives = [] if config.runtime_config.get("provider") else required_variables(config)
     if alternatives and not any(is_set(name) for name in alternatives):
         # One of them is enough, and a subscription needs none: it may lie in CODEX_HOME already (B-32).
         report.warn(

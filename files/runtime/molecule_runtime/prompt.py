@@ -109,7 +109,7 @@ def read_notes(
 async def _asked(ask: Callable[[], Awaitable[str]], what: str) -> str:
     """The answer; "" without one. A call without a token would register before the port is open."""
     if platform_auth.get_token() is None:
-        _log.info(f"the prompt has no {what} of the platform: it has issued no token yet")
+        _log.debug(f"the prompt has no {what} of the platform: it has issued no token yet")
         return ""
     try:
         async with asyncio.timeout(_ASK_SECONDS):
