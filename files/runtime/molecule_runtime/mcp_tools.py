@@ -100,7 +100,7 @@ class Toolbox:
             await self._log(
                 "a2a_send", given.workspace_id, f"Task for {name}", request_body={"task": given.task}
             )
-            answer = await send_to_peer(self.client, str(peer.get("url", "")), given.task)
+            answer = await send_to_peer(self.client, given.workspace_id, str(peer.get("url", "")), given.task)
             if not isinstance(answer, Answer):
                 answer = await self._wait_for_durable(given)
         except (ToolError, PeerError) as error:

@@ -10,6 +10,7 @@ import httpx
 
 from molecule_runtime import platform_auth
 from molecule_runtime.network import NetworkError, client_options
+from molecule_runtime.platform import PlatformError
 from molecule_runtime.platform_budget import exceeded_periods, refusal
 
 if TYPE_CHECKING:
@@ -36,10 +37,12 @@ class Queued:
     """The peer is busy or polls; the task was taken, not done. No failure."""
 
 
-async def send_to_peer(client: PlatformClient, url: str, text: str) -> Answer | Queued:
+async def send_to_peer(client: PlatformClient, workspace_id: str, url: str, text: str) -> Answer | Queued:
     """Send one text message in the 0.3 dialect, which every deployed peer speaks. Raises PeerError.
 
-    Our bearer goes to the platform's own URLs only: a peer that sees it could act as this workspace.
+    Our bearer goes to the platform's own URLs only: a peer that sees it could act as this workspace. A peer
+    at `url` that asks for a bearer of its own (401) has done nothing: the platform has its bearer, so the
+    same message goes through the platform's proxy.
     """
     own_platform = url == client.base_url or url.startswith(f"{client.base_url}/")
     headers = {"X-Workspace-ID": client.workspace_id} | (platform_auth.auth_headers() if own_platform else {})
@@ -60,6 +63,11 @@ async def send_to_peer(client: PlatformClient, url: str, text: str) -> Answer | 
             response = await http.post(url, json=request, headers=headers)
     except (httpx.TransportError, httpx.InvalidURL, NetworkError) as error:
         raise PeerError(f"{type(error).__name__} at {url}: {error}") from error
+    if response.status_code == 401 and not own_platform:
+        try:
+            return read_answer(200, await client.send_a2a(workspace_id, request))
+        except PlatformError as error:
+            return read_answer(error.status or 502, error.body or {"error": str(error)})
     try:
         body = response.json()
     except ValueError:

@@ -137,6 +137,30 @@ async def test_a_peer_never_sees_the_bearer_of_this_workspace(agent: Agent, conf
     assert "authorization" not in seen
 
 
+async def test_a_peer_that_asks_for_its_bearer_is_reached_through_the_platform(agent: Agent) -> None:
+    """MOLECULE_A2A_REQUIRE_AUTH at the peer: the platform has its bearer, and we have not."""
+
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        is_platform = "authorization: bearer secret-of-bee" in head
+        status = "200 OK" if is_platform else "401 Unauthorized"
+        result = b'{"jsonrpc":"2.0","id":1,"result":{"kind":"message","parts":[{"kind":"text","text":"ok"}]}}'
+        body = result if is_platform else b'{"error":"unauthorized"}'
+        writer.write(
+            f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+        )
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(peer, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        bee = Peer("ws-b", "Bee", url=url, parent_id="ws-parent", inbound_secret="secret-of-bee")
+        agent.platform.add_peer(bee)
+        assert await agent.call("delegate_task", workspace_id="ws-b", task="x") == "ok"
+        bee.inbound_secret = "another"
+        assert "unauthorized" in await agent.error("delegate_task", workspace_id="ws-b", task="x")
+
+
 @pytest.mark.parametrize(
     ("script", "expected"), [("say:half fail:no_quota", "JSON-RPC error -32603"), ("fail:tired", "tired")]
 )
