@@ -55,6 +55,7 @@ async def noisy(workspace: VmHost) -> AsyncIterator[VmHost]:
 
 
 async def test_no_noise_changes_a_decision(noisy: VmHost) -> None:
+    await noisy.provision()  # Another test may have left it otherwise.
     before = await noisy.pid()
     assert (await noisy.provision()).changed == 0
     assert (await noisy.provision("-e", "codex_workspace_cache_enabled=false")).changed == 0
