@@ -53,7 +53,7 @@ def offline(tmp_path: Path) -> Iterator[Builder]:
         ),
         pytest.param(
             {"codex_workspace_bootstrap_suite": "sid"},
-            ['codex_workspace_bootstrap_suite is "sid"', "trixie, bookworm"],
+            ['codex_workspace_bootstrap_suite is "sid"', "Allowed are trixie and bookworm"],
             id="unknown suite",
         ),
         *(
