@@ -134,6 +134,10 @@ def test_a_watchdog_that_does_not_work_never_ships(
 BROKEN = {
     "codex is 0.130.0": ("bin/codex", "echo codex-cli 0.129.0"),
     "node is 20": ("bin/node", "touch /tmp/left; echo v18.20.0"),
+    "the A2A runtime is of one distribution, molecules-workspace-runtime": (
+        "bin/python3",
+        'case "$*" in *packages_distributions*) echo one another ;; *) exec python3.11 "$@" ;; esac',
+    ),
     "the agent has its uid": ("bin/id", "echo 1001"),
     "the docker client runs": ("bin/docker", "exit 1"),
     "the agent's sudoers file is valid": ("bin/visudo", "echo parse error; exit 1"),
@@ -156,9 +160,9 @@ def test_every_check_of_smoke_is_broken_by_a_test() -> None:
     tasks = yaml.safe_load((ROOT / "roles/codex_workspace/tasks/smoke.yml").read_text())
     checks = [item["name"] for task in tasks for item in task.get("loop", [])]
     rendered = {
-        check.replace("{{ codex_workspace_codex_version }}", "0.130.0").replace(
-            "{{ codex_workspace_nodejs_major }}", "20"
-        )
+        check.replace("{{ codex_workspace_codex_version }}", "0.130.0")
+        .replace("{{ codex_workspace_nodejs_major }}", "20")
+        .replace("{{ _codex_workspace_runtime_distribution }}", "molecules-workspace-runtime")
         for check in checks
     }
     assert rendered == set(BROKEN)
