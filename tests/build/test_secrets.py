@@ -105,15 +105,13 @@ def test_the_watch_sees_a_secret_of_a_process(place: str) -> None:
 def settings(builder: Builder, index: PrivateIndex) -> dict[str, object]:
     version, _, _ = installed_uv()
     package = index.wheels[f"{PACKAGE}-1.0-py3-none-any.whl"]
-    # The index has none of what the bundled runtime needs, and the build would say so.
-    project = (ROOT / "files/runtime/pyproject.toml").read_text()
-    needless = re.sub(
-        r"^dependencies = \[.*?\]$", "dependencies = []", project, flags=re.DOTALL | re.MULTILINE
-    )
-    files = {
-        "app/requirements.txt": requirement(PACKAGE, "1.0", package),
-        "runtime/pyproject.toml": needless,
-    }
+    files = {"app/requirements.txt": requirement(PACKAGE, "1.0", package)}
+    # The index has none of what the packages of this repository need, and the build would say so.
+    for name in ("config_document", "runtime"):
+        project = (ROOT / f"files/{name}/pyproject.toml").read_text()
+        files[f"{name}/pyproject.toml"] = re.sub(
+            r"^dependencies = \[.*?\]$", "dependencies = []", project, flags=re.DOTALL | re.MULTILINE
+        )
     return {
         **builder.payload("private", files),
         "codex_workspace_uv_version": version,
